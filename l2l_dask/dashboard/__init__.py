@@ -1,0 +1,1 @@
+"""Seeing a search: pictures made from trajectories."""

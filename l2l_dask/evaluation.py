@@ -1,0 +1,262 @@
+"""The records that pass between the outer and the inner loop."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l2l_dask.errors import EvaluationError, ObjectivesError
+from l2l_dask.space import Floats, Params
+
+Ids: TypeAlias = NDArray[np.int64]
+Direction: TypeAlias = Literal["minimize", "maximize"]
+
+_OPTIMIZER_KEY, _INDIVIDUAL_KEY = 0, 1
+
+
+class Status(IntEnum):
+    """What became of an individual. The numbers are those of the store's ``status`` array."""
+
+    PENDING = 0
+    DONE = 1
+    FAILED = 2
+    TIMED_OUT = 3
+    CRASHED = 4
+    STOPPED = 5
+    CANCELLED = 6
+
+    @property
+    def label(self) -> str:
+        return self.name.lower()
+
+
+UNUSED = -1  # a row of the store that no individual has yet
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A named fitness and the direction in which it gets better."""
+
+    name: str
+    direction: Direction
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise ObjectivesError(f"an objective needs a name, got {self.name!r}")
+        if self.direction not in ("minimize", "maximize"):
+            raise ObjectivesError(f"objective {self.name!r}: expected 'minimize' or 'maximize', got {self.direction!r}")
+
+
+class Objectives(Sequence[Objective]):
+    """One or several objectives, in the user's own directions.
+
+    Parameters
+    ----------
+    objectives
+        An :class:`Objective`, several of them, or ``{name: "minimize" | "maximize"}``.
+    """
+
+    def __init__(self, objectives: Objectives | Objective | Sequence[Any] | Mapping[str, Direction]) -> None:
+        if isinstance(objectives, Objective):
+            objectives = [objectives]
+        if isinstance(objectives, Mapping):
+            objectives = [Objective(name, direction) for name, direction in objectives.items()]
+        if isinstance(objectives, str) or not isinstance(objectives, Sequence) or not objectives:
+            raise ObjectivesError(f"expected minimize('name') or maximize('name'), or several; got {objectives!r}")
+        flat: list[Objective] = []
+        for objective in objectives:
+            if not isinstance(objective, Objective | Objectives):
+                raise ObjectivesError(f"expected minimize('name') or maximize('name'), got {objective!r}")
+            flat += [objective] if isinstance(objective, Objective) else list(objective)
+        self._objectives = tuple(flat)
+        self.names = tuple(o.name for o in flat)
+        if len(set(self.names)) < len(self.names):
+            raise ObjectivesError(f"objectives must have different names, got {list(self.names)}")
+        self._sign = np.array([1.0 if o.direction == "minimize" else -1.0 for o in flat])
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._objectives[index]
+
+    def __len__(self) -> int:
+        return len(self._objectives)
+
+    def __iter__(self) -> Iterator[Objective]:
+        return iter(self._objectives)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Objectives) and self._objectives == other._objectives
+
+    def __hash__(self) -> int:
+        return hash(self._objectives)
+
+    def __repr__(self) -> str:
+        return ", ".join(f"{o.direction}({o.name!r})" for o in self)
+
+    def cost(self, fitness: Floats) -> Floats:
+        """Turn fitness (..., n_objectives), in the user's directions, into cost, always minimised; and back."""
+        cost: Floats = np.asarray(fitness, dtype=float) * self._sign
+        return cost
+
+    def parse(self, value: Any) -> tuple[float, ...]:
+        """Read what an optimizee returned: a number, a sequence of them, or ``{name: number}``.
+
+        Raises
+        ------
+        EvaluationError
+            If it is anything else, or not finite.
+        """
+        expected = (
+            f"a finite number for {self.names[0]!r}" if len(self) == 1 else f"finite numbers for {list(self.names)}"
+        )
+        if isinstance(value, Mapping):
+            missing = [name for name in self.names if name not in value]
+            if missing:
+                raise EvaluationError(f"expected {expected}, got a dict without {missing}: {_shown(value)}")
+            parts: Sequence[Any] = [value[name] for name in self.names]
+        elif isinstance(value, tuple | list) or (isinstance(value, np.ndarray) and value.ndim == 1):
+            parts = list(value)
+        else:
+            parts = [value]
+        if len(parts) != len(self):
+            raise EvaluationError(f"expected {expected}, got {len(parts)} values: {_shown(value)}")
+        return tuple(_number(part, expected, value) for part in parts)
+
+    def to_dict(self) -> dict[str, Direction]:
+        return {o.name: o.direction for o in self}
+
+
+def _number(part: Any, expected: str, value: Any) -> float:
+    if isinstance(part, np.ndarray) and part.ndim == 0:
+        part = part.item()
+    if not isinstance(part, numbers.Real) or not math.isfinite(part):
+        raise EvaluationError(f"expected {expected}, got {_shown(value)}")
+    return float(part)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def minimize(name: str) -> Objective:
+    """Return an objective that is better the smaller it is."""
+    return Objective(name, "minimize")
+
+
+def maximize(name: str) -> Objective:
+    """Return an objective that is better the larger it is."""
+    return Objective(name, "maximize")
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What an optimizer proposes.
+
+    Attributes
+    ----------
+    x : (k, dim) array
+        Encoded vectors.
+    info
+        Named (k,) or (k, m) arrays stored beside them (generation, parents, ...) and handed to ``context.info``.
+    ids : (k,) array
+        Given by :meth:`Optimizer.ask <l2l_dask.optimizer.Optimizer.ask>`; empty before.
+    """
+
+    x: Floats
+    info: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    ids: Ids = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True)
+class Evaluations:
+    """Results handed to an optimizer, in the order of their ids.
+
+    Attributes
+    ----------
+    ids : (k,) array
+    x : (k, dim) array
+        The encoded vectors that were evaluated.
+    cost : (k, n_objectives) array
+        Always minimised; NaN where the evaluation failed.
+    outputs
+        For each name in :attr:`Optimizer.needs <l2l_dask.optimizer.Optimizer.needs>`, what each optimizee saved under
+        that name (None where it failed).
+    """
+
+    ids: Ids
+    x: Floats
+    cost: Floats
+    outputs: Mapping[str, Sequence[NDArray[Any] | None]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One individual on its way to a worker."""
+
+    id: int
+    params: Params
+    seed: int
+    info: Mapping[str, Any] = field(default_factory=dict)
+    attempt: int = 1
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came of one attempt to evaluate one individual.
+
+    Attributes
+    ----------
+    fitness
+        In the user's directions, one number per objective; empty unless ``status`` is DONE.
+    error
+        Empty, or the reason: one line, then the traceback and the tail of what was printed.
+    submitted, started, finished
+        Seconds since the epoch, by the clock of the machine concerned.
+    curve
+        What ``context.report`` sent: (step, value) pairs.
+    saved
+        Names of the arrays that ``context.save`` wrote.
+    arrays
+        Arrays that travel with the result: those the optimizer needs, and all where the store's folder is out of reach.
+    """
+
+    id: int
+    status: Status
+    attempt: int = 1
+    fitness: tuple[float, ...] = ()
+    error: str = ""
+    worker: str = ""
+    host: str = ""
+    submitted: float = math.nan
+    started: float = math.nan
+    finished: float = math.nan
+    curve: tuple[tuple[float, float], ...] = ()
+    saved: tuple[str, ...] = ()
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        return self.finished - self.started
+
+
+def optimizer_rng(seed: int, asked: int = 0) -> np.random.Generator:
+    """Return an optimizer's own random generator; another one for each number of rows ``asked`` outside its control."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_OPTIMIZER_KEY, asked)))
+
+
+def individual_seed(seed: int, id: int) -> np.random.SeedSequence:
+    """Return the seed of individual ``id``: the same on every machine and at every attempt."""
+    return np.random.SeedSequence(seed, spawn_key=(_INDIVIDUAL_KEY, id))

@@ -1,0 +1,188 @@
+"""The contract of an optimizee: a program that takes parameters and returns a fitness."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from l2l_dask.errors import EvaluationError, PluginError
+from l2l_dask.evaluation import Candidate, Objective, Objectives, individual_seed
+from l2l_dask.space import Params, Space
+
+Fitness: TypeAlias = float | Sequence[float] | Mapping[str, float]
+
+_MAX_SIMULATOR_SEED = 2**31 - 2
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a saved one-dimensional array is meant to look like: drawn in the report under the best individual's.
+
+    Attributes
+    ----------
+    values : (n,) array
+    step : float
+        Distance between two samples, in ``step_label``'s unit.
+    label, step_label : str
+        Axis titles, with units.
+    """
+
+    values: NDArray[Any]
+    step: float = 1.0
+    label: str = ""
+    step_label: str = "sample"
+
+
+@dataclass
+class Context:
+    """What an optimizee is given beside its parameters.
+
+    Attributes
+    ----------
+    id, attempt
+        Which individual this is, and the how-manieth attempt at it.
+    info
+        What the optimizer named (generation, budget, ...).
+    seed : int
+        For the simulator, from 1 to 2**31 - 2; the same for the same individual on every machine and attempt.
+    rng : numpy.random.Generator
+        Seeded likewise.
+    """
+
+    candidate: Candidate
+    scratch: Path | None = None
+    curve: list[tuple[float, float]] = field(default_factory=list)
+    saved: dict[str, NDArray[Any]] = field(default_factory=dict)
+    _workdir: Path | None = None
+
+    def __post_init__(self) -> None:
+        entropy = individual_seed(self.candidate.seed, self.candidate.id)
+        self.seed = 1 + int(entropy.generate_state(1)[0]) % _MAX_SIMULATOR_SEED
+        self.rng = np.random.default_rng(entropy)
+
+    @property
+    def id(self) -> int:
+        return self.candidate.id
+
+    @property
+    def attempt(self) -> int:
+        return self.candidate.attempt
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        return self.candidate.info
+
+    @property
+    def workdir(self) -> Path:
+        """An empty folder for this evaluation alone, made when first asked for and removed afterwards."""
+        if self._workdir is None:
+            self._workdir = Path(mkdtemp(prefix=f"l2l-{self.id}-", dir=self.scratch))
+        return self._workdir
+
+    def report(self, step: float, value: float) -> None:
+        """Record a point of the inner loop's learning curve."""
+        self.curve.append((float(step), float(value)))
+
+    def save(self, name: str, array: ArrayLike) -> None:
+        """Keep an array (a trace, a matrix) with this individual, under ``name``.
+
+        Raises
+        ------
+        EvaluationError
+            If the name cannot be a file's, or the array holds Python objects.
+        """
+        if not name or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
+            raise EvaluationError(f"save: a name may hold letters, digits, '-', '_' and '.', got {name!r}")
+        kept = np.array(array)
+        if kept.dtype.hasobject:
+            raise EvaluationError(f"save: {name!r} must be an array of numbers or strings, got {kept.dtype}")
+        self.saved[name] = kept
+
+
+class Optimizee(ABC):
+    """Base class of all optimizees.
+
+    A subclass sets :attr:`space` and :attr:`objectives` (on the class, or in ``__init__`` from its options) and writes
+    :meth:`evaluate`. Import the simulator in :meth:`setup` or :meth:`evaluate`, never at the top of the file.
+
+    Attributes
+    ----------
+    space : Space
+    objectives : Objectives, or what makes them: ``minimize("rmse")``
+    batch_size : int
+        How many individuals :meth:`evaluate_batch` takes at once.
+    """
+
+    space: Space
+    objectives: Objectives | Objective | Sequence[Objective]
+    batch_size: int = 1
+    source: ClassVar[str] = ""
+
+    def setup(self) -> None:
+        """Prepare what all evaluations share; called once in each process before the first of them."""
+
+    @abstractmethod
+    def evaluate(self, params: Params, context: Context) -> Fitness:
+        """Evaluate one parameter set.
+
+        Returns
+        -------
+        float, sequence of float, or dict
+            One number per objective, in the user's own directions.
+        """
+
+    def evaluate_batch(self, params: Sequence[Params], contexts: Sequence[Context]) -> Sequence[Fitness]:
+        """Evaluate several parameter sets at once; for simulators that gain from it."""
+        return [self.evaluate(p, c) for p, c in zip(params, contexts, strict=True)]
+
+    def targets(self) -> Mapping[str, Target]:
+        """Name what saved arrays should look like, for the report."""
+        return {}
+
+
+class FunctionOptimizee(Optimizee):
+    """A plain function as an optimizee.
+
+    Parameters
+    ----------
+    function
+        Takes the parameters as one dict, and the context too if it has a second argument.
+    space, objectives
+        What it takes and what it returns.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Fitness],
+        space: Space,
+        objectives: Objectives | Objective | Sequence[Objective],
+    ) -> None:
+        self.function = function
+        self.space = space
+        self.objectives = Objectives(objectives)
+        try:
+            arguments = [p for p in inspect.signature(function).parameters.values() if _takes_position(p)]
+        except (TypeError, ValueError):
+            arguments = []
+        name = getattr(function, "__name__", repr(function))
+        if not arguments:
+            raise PluginError(f"{name}() must take the parameters as a dict: def {name}(params): ...")
+        required = [p.name for p in arguments if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
+        if len(required) > 2:
+            raise PluginError(f"{name}() must take (params) or (params, context), it needs {required}")
+        self.wants_context = len(arguments) > 1 and (len(required) > 1 or arguments[1].name == "context")
+
+    def evaluate(self, params: Params, context: Context) -> Fitness:
+        return self.function(params, context) if self.wants_context else self.function(params)
+
+
+def _takes_position(parameter: inspect.Parameter) -> bool:
+    return parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD, parameter.VAR_POSITIONAL)

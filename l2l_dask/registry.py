@@ -1,0 +1,198 @@
+"""Finding optimizers and optimizees: by registered name, by module or by file.
+
+Those of this distribution are found exactly like a third party's, through the entry points ``l2l_dask.optimizers`` and
+``l2l_dask.optimizees``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, ValidationError, create_model
+
+from l2l_dask.errors import L2LError, PluginError
+
+Group = Literal["optimizers", "optimizees"]
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of a plug-in: its default (``...`` where it must be given) and what the docstring says of it."""
+
+    default: Any
+    doc: str
+
+
+def names(group: Group) -> list[str]:
+    """List the registered names."""
+    return sorted({point.name for point in entry_points(group=f"l2l_dask.{group}")})
+
+
+def find(group: Group, reference: str, folder: Path | None = None) -> Any:
+    """Load what ``reference`` names.
+
+    Parameters
+    ----------
+    reference
+        A registered name, ``package.module:attribute`` or ``path/to/file.py:attribute``.
+    folder
+        Where a relative path starts; the current folder if None.
+
+    Raises
+    ------
+    PluginError
+        If there is no such thing, or it cannot be imported.
+    """
+    if ":" not in reference:
+        return _registered(group, reference)
+    where, _, attribute = reference.rpartition(":")
+    module = load_file((folder or Path.cwd()) / where) if where.endswith(".py") else _imported(where, reference)
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        raise PluginError(f"{where} has no {attribute!r}: {reference!r} must name something defined there") from None
+
+
+def _registered(group: Group, name: str) -> Any:
+    points = [point for point in entry_points(group=f"l2l_dask.{group}") if point.name == name]
+    if not points:
+        raise PluginError(
+            f"no {group[:-1]} is called {name!r}: expected one of {', '.join(names(group))}, "
+            "or package.module:name, or file.py:name"
+        )
+    try:
+        return points[0].load()
+    except (ImportError, AttributeError) as error:
+        raise PluginError(f"{group[:-1]} {name!r} cannot be imported: {error}{_shadow(points[0])}") from error
+
+
+def _shadow(point: EntryPoint) -> str:
+    """Say where a plug-in's package was found, since a user's own folder of that name may hide it."""
+    top = point.module.partition(".")[0]
+    module = sys.modules.get(top)
+    spec = module.__spec__ if module else importlib.util.find_spec(top)
+    if spec is None:
+        return ""
+    place = next(iter(spec.submodule_search_locations or []), spec.origin)
+    return f"; {top!r} was found at {place}: if that hides the installed package, rename it or start elsewhere"
+
+
+def _imported(module: str, reference: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise PluginError(f"{reference!r} cannot be imported: {error}") from error
+
+
+def load_file(path: Path) -> Any:
+    """Import a Python file under a name that is its own, with its folder importable.
+
+    Raises
+    ------
+    PluginError
+        If the file is missing or raises.
+    """
+    path = path.resolve()
+    if not path.is_file():
+        raise PluginError(f"there is no file {path}")
+    name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[name]
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise PluginError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    return module
+
+
+def options(plugin: Any, *, skip: tuple[str, ...] = ("self", "space", "objectives", "seed")) -> dict[str, Option]:
+    """Read a plug-in's options off its signature and the ``Parameters`` section of its docstring."""
+    docs = _documented(inspect.getdoc(plugin) or "")
+    found = {}
+    for parameter in inspect.signature(plugin).parameters.values():
+        if parameter.name in skip or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        default = ... if parameter.default is parameter.empty else parameter.default
+        found[parameter.name] = Option(default, docs.get(parameter.name, ""))
+    return found
+
+
+def _documented(docstring: str) -> dict[str, str]:
+    """Parse a NumPy-style ``Parameters`` section: name -> its description on one line."""
+    section = re.search(r"^Parameters\n-+\n(.*?)(?=\n\S[^\n]*\n-+\n|\Z)", docstring, re.DOTALL | re.MULTILINE)
+    found: dict[str, str] = {}
+    for entry in re.finditer(
+        r"^(\S[^\n]*)\n((?:[ ]+[^\n]*\n?|\n)*)", section.group(1) + "\n" if section else "", re.MULTILINE
+    ):
+        for name in entry.group(1).split(":")[0].split(","):
+            found[name.strip()] = " ".join(entry.group(2).split())
+    return found
+
+
+def build(plugin: Any, name: str, given: Mapping[str, Any], **fixed: Any) -> Any:
+    """Call ``plugin`` with options, checked against its signature and annotations.
+
+    Parameters
+    ----------
+    name
+        How messages call it.
+    given
+        The user's options.
+    fixed
+        Further keyword arguments, taken as they are.
+
+    Raises
+    ------
+    PluginError
+        If an option is unknown, missing or of the wrong type, or the plug-in refuses it.
+    """
+    known = options(plugin)
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise PluginError(f"{name} has no option {unknown[0]!r}: expected some of {sorted(known) or 'none'}")
+    missing = sorted(option for option, o in known.items() if o.default is ... and option not in given)
+    if missing:
+        raise PluginError(f"{name} needs the option {missing[0]!r}")
+    checked = _validated(plugin, name, given)
+    try:
+        return plugin(**checked, **fixed)
+    except (TypeError, ValueError) as error:
+        raise PluginError(f"{name}: {error}") from error
+    except L2LError as error:
+        raise type(error)(f"{name}: {error}") from error
+
+
+def _validated(plugin: Any, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    parameters = inspect.signature(plugin, eval_str=True).parameters
+    annotations = {option: parameters[option].annotation for option in given}
+    fields: dict[str, Any] = {
+        option: (Any if annotation is inspect.Parameter.empty else annotation, ...)
+        for option, annotation in annotations.items()
+    }
+    config = ConfigDict(arbitrary_types_allowed=True, strict=False, protected_namespaces=())
+    try:
+        model = create_model("Options", __config__=config, **fields)(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise PluginError(f"{name}: option {first['loc'][0]!r}: {first['msg']}, got {first['input']!r}") from None
+    return {option: getattr(model, option) for option in given}

@@ -1,0 +1,1 @@
+"""Simulations to optimise: one file each; a simulator is imported when it is used."""
