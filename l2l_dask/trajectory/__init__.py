@@ -1,1 +1,20 @@
 """The trajectory: everything that was tried and what came of it, durable in a Zarr group."""
+
+from l2l_dask.trajectory.layout import send
+from l2l_dask.trajectory.reader import Individual, Trajectory, load
+from l2l_dask.trajectory.record import Event, Record
+from l2l_dask.trajectory.writer import INITIAL, OPTIMIZER, RETRY, Writer, create
+
+__all__ = [
+    "INITIAL",
+    "OPTIMIZER",
+    "RETRY",
+    "Event",
+    "Individual",
+    "Record",
+    "Trajectory",
+    "Writer",
+    "create",
+    "load",
+    "send",
+]

@@ -1,0 +1,128 @@
+"""One evaluation, in whatever process this is: whatever the optimizee does short of ending it becomes a record."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l2l_dask.errors import EvaluationError
+from l2l_dask.evaluation import Candidate, Evaluation, Objectives, Status
+from l2l_dask.optimizee import Context, Optimizee
+from l2l_dask.trajectory.layout import saved_folder
+
+CURVE = "learning_curve"  # the saved array with the (step, value) pairs of ``context.report``
+_TRACEBACK = 20_000
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where an evaluation leaves what it saves.
+
+    Attributes
+    ----------
+    store
+        The store's folder, as the driver sees it.
+    uuid
+        The store's, by which a worker tells that it sees the same folder.
+    epoch
+        The driver's.
+    needs
+        Names of arrays that must travel with the result.
+    """
+
+    store: str
+    uuid: str
+    epoch: int
+    needs: tuple[str, ...] = ()
+
+
+def evaluate(optimizee: Optimizee, candidate: Candidate, where: Where, scratch: Path | None = None) -> Evaluation:
+    """Evaluate one candidate in place.
+
+    Parameters
+    ----------
+    optimizee
+        Set up.
+    where
+        For the arrays it saves.
+    scratch
+        The folder for its working folder; the system's if None.
+    """
+    context = Context(candidate, scratch)
+    begun = Evaluation(
+        candidate.id,
+        Status.FAILED,
+        candidate.attempt,
+        worker=str(os.getpid()),
+        host=socket.gethostname(),
+        started=time.time(),
+    )
+    try:
+        fitness = Objectives(optimizee.objectives).parse(optimizee.evaluate(dict(candidate.params), context))
+        arrays = _saved(context)
+        kept = _keep(arrays, candidate, where)
+        return replace(
+            begun,
+            status=Status.DONE,
+            fitness=fitness,
+            finished=time.time(),
+            curve=tuple(context.curve),
+            saved=tuple(arrays),
+            arrays={name: a for name, a in arrays.items() if not kept or name in where.needs},
+        )
+    except EvaluationError as error:
+        return replace(begun, finished=time.time(), error=f"{type(error).__name__}: {error}")
+    except Exception as error:
+        return replace(begun, finished=time.time(), error=described(error))
+    finally:
+        if context._workdir is not None:
+            shutil.rmtree(context._workdir, ignore_errors=True)
+
+
+def described(error: BaseException) -> str:
+    """Describe an exception: one line, then the traceback."""
+    first = " ".join(traceback.format_exception_only(error)[-1].split())[:500]
+    return f"{first}\n{''.join(traceback.format_exception(error))[-_TRACEBACK:]}"
+
+
+def _saved(context: Context) -> dict[str, NDArray[Any]]:
+    curve = {CURVE: np.array(context.curve)} if context.curve else {}
+    return curve | context.saved
+
+
+def _keep(arrays: Mapping[str, NDArray[Any]], candidate: Candidate, where: Where) -> bool:
+    """Write the arrays into the store if its folder can be seen from here; False if the driver has to."""
+    store = Path(where.store)
+    if not arrays or not _is_the_store(store, where.uuid):
+        return not arrays
+    folder = store / saved_folder(candidate.id, where.epoch, candidate.attempt)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array, allow_pickle=False)
+    return True
+
+
+def _is_the_store(store: Path, uuid: str) -> bool:
+    try:
+        return uuid in (store / "zarr.json").read_text()
+    except OSError:
+        return False
+
+
+def missing_outputs(evaluation: Evaluation, needs: Sequence[str]) -> Evaluation:
+    """Turn a result that lacks an array the optimizer needs into a failure."""
+    missing = sorted(set(needs) - set(evaluation.saved))
+    if evaluation.status is not Status.DONE or not missing:
+        return evaluation
+    reason = f"EvaluationError: the optimizer needs context.save({missing[0]!r}, ...), the optimizee saved {list(evaluation.saved)}"
+    return replace(evaluation, status=Status.FAILED, fitness=(), error=reason)

@@ -1,0 +1,96 @@
+"""Exact resume: lead a fresh optimizer through the recorded events, to the state it was in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l2l_dask.errors import OptimizerError, ReplayError
+from l2l_dask.evaluation import Evaluations, Ids, Objectives, Status
+from l2l_dask.optimizer import Optimizer
+from l2l_dask.trajectory import OPTIMIZER, Event, Record
+
+_RTOL = 1e-9  # another processor differs in the last bits
+
+
+def replay(optimizer: Optimizer, record: Record, root: Path, *, trust: bool = False) -> None:
+    """Ask and tell again what was asked and told.
+
+    Parameters
+    ----------
+    optimizer
+        As new, with the options and the seed of the first run.
+    record
+        What happened.
+    root
+        The store, for the saved arrays that the optimizer needs.
+    trust
+        Do not ask again: hand over what the record says was asked.
+
+    Raises
+    ------
+    ReplayError
+        If the optimizer asks for something else than was recorded.
+    """
+    trust = trust or optimizer.replay == "tell"
+    for event in record.events():
+        try:
+            if event.tell:
+                optimizer.tell(results(optimizer, record, event.ids, root))
+            elif trust or record["origin"][event.ids[0]] != OPTIMIZER:
+                optimizer.adopt(event.ids.tolist(), record["x"][event.ids])
+            else:
+                _ask_again(optimizer, record, event)
+        except OptimizerError as error:
+            raise _changed(f"event {event.number}: {error}") from error
+
+
+def _ask_again(optimizer: Optimizer, record: Record, event: Event) -> None:
+    asked = optimizer.ask(len(event.ids))
+    if not np.array_equal(asked.ids, event.ids):
+        raise _changed(f"event {event.number} asked for {len(event.ids)} individuals, the replay for {len(asked)}")
+    recorded = record["x"][event.ids]
+    if not np.allclose(asked.x, recorded, rtol=_RTOL, atol=_RTOL):
+        row, dimension = np.argwhere(~np.isclose(asked.x, recorded, rtol=_RTOL, atol=_RTOL))[0]
+        raise _changed(
+            f"individual {event.ids[row]} was asked with x[{dimension}] = {recorded[row, dimension]!r}, "
+            f"the replay asks for {asked.x[row, dimension]!r}"
+        )
+
+
+def _changed(what: str) -> ReplayError:
+    return ReplayError(
+        f"the optimizer does not repeat what it did: {what}; its code, its options or its data changed. "
+        "Put them back, or go on from the recorded results with --trust-record"
+    )
+
+
+def results(optimizer: Optimizer, record: Record, ids: Ids, root: Path) -> Evaluations:
+    """Collect recorded results in the form an optimizer is told."""
+    return told(
+        optimizer.objectives,
+        ids,
+        record["x"][ids],
+        np.where((record["status"][ids] == Status.DONE)[:, None], record["fitness"][ids], np.nan),
+        {name: [_output(root, str(record["saved"][i]), name) for i in ids.tolist()] for name in optimizer.needs},
+    )
+
+
+def told(
+    objectives: Objectives,
+    ids: Ids,
+    x: NDArray[Any],
+    fitness: NDArray[Any],
+    outputs: Mapping[str, Sequence[NDArray[Any] | None]],
+) -> Evaluations:
+    """Turn fitness, in the user's directions and NaN where it failed, into what an optimizer is told."""
+    return Evaluations(np.asarray(ids, dtype=np.int64), np.asarray(x, dtype=float), objectives.cost(fitness), outputs)
+
+
+def _output(root: Path, folder: str, name: str) -> NDArray[Any] | None:
+    path = root / folder / f"{name}.npy"
+    return np.load(path, allow_pickle=False) if folder and path.exists() else None

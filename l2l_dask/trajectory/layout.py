@@ -1,0 +1,140 @@
+"""Where things lie in a store, and what may be done to it from outside: state, control, attributes.
+
+A store is a Zarr group ``NAME.zarr``. What the driver needs beside the arrays is in its folder ``.l2l``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from l2l_dask.errors import StoreError
+
+FORMAT = 1
+
+State = Literal["queued", "running", "paused", "finished", "stopped", "failed", "interrupted"]
+Command = Literal["stop", "stop-now", "pause", "unpause"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths of one store."""
+
+    root: Path
+
+    @property
+    def private(self) -> Path:
+        return self.root / ".l2l"
+
+    @property
+    def metadata(self) -> Path:
+        return self.root / "zarr.json"
+
+    @property
+    def lease(self) -> Path:
+        return self.private / "lease.json"
+
+    @property
+    def state(self) -> Path:
+        return self.private / "state.json"
+
+    @property
+    def control(self) -> Path:
+        return self.private / "control.json"
+
+    @property
+    def errors(self) -> Path:
+        return self.private / "errors.jsonl"
+
+    @property
+    def pickled(self) -> Path:
+        return self.private / "objects.pickle"
+
+    @property
+    def saved(self) -> Path:
+        return self.root / "saved"
+
+    def journal(self, epoch: int) -> Path:
+        return self.private / f"journal-{epoch:06d}.log"
+
+    def epochs(self) -> list[int]:
+        """List the epochs that were claimed, ascending."""
+        return sorted(int(path.stem.partition("-")[2]) for path in self.private.glob("journal-*.log"))
+
+
+def write_atomically(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Replace a file so that a reader sees the old content or the new, never a part."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def write_json(path: Path, content: Any, *, durable: bool = False) -> None:
+    write_atomically(path, json.dumps(content).encode(), durable=durable)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Read a small file that is replaced atomically; None if it is not there."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise StoreError(f"{path} is damaged: {error}") from None
+    return content if isinstance(content, dict) else None
+
+
+def open_layout(store: str | os.PathLike[str]) -> tuple[Layout, dict[str, Any]]:
+    """Find a store and read what it says of itself.
+
+    Returns
+    -------
+    The layout, and the attribute ``l2l_dask`` of the group: ``format``, ``uuid`` and ``experiment``.
+
+    Raises
+    ------
+    StoreError
+        If there is none, it cannot be read, or its format is another version's.
+    """
+    layout = Layout(Path(store))
+    try:
+        content = read_json(layout.metadata)
+    except PermissionError:
+        raise StoreError(f"{store} cannot be read: permission denied") from None
+    except NotADirectoryError:
+        content = None
+    if content is None:
+        raise StoreError(f"there is no store at {store}: expected the folder NAME.zarr that `l2l run` wrote")
+    described = content.get("attributes", {}).get("l2l_dask")
+    if not isinstance(described, dict):
+        raise StoreError(f"{store} is a Zarr group, but not one that l2l_dask wrote")
+    if described.get("format") != FORMAT:
+        raise StoreError(
+            f"{store} has format {described.get('format')!r}, this version of l2l_dask reads format {FORMAT}: "
+            "use the version that wrote it"
+        )
+    return layout, described
+
+
+def send(store: str | os.PathLike[str], command: Command) -> None:
+    """Leave a command for the driver of a store."""
+    layout, _ = open_layout(store)
+    count = (read_json(layout.control) or {}).get("count", 0)
+    try:
+        write_json(layout.control, {"count": count + 1, "command": command})
+    except OSError as error:
+        raise StoreError(f"{store} cannot be written: {error.strerror}") from None

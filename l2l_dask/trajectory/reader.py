@@ -1,0 +1,237 @@
+"""Reading a trajectory, running or ended, from any process: this never writes, and never sees half a row."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from l2l_dask.errors import StoreError
+from l2l_dask.evaluation import Objectives, Status
+from l2l_dask.space import Categorical, Floats, Integer, Params, Space
+from l2l_dask.trajectory.columns import quiet_zarr
+from l2l_dask.trajectory.layout import Layout, State, open_layout, read_json
+from l2l_dask.trajectory.lease import PATIENCE, holder_is_gone
+from l2l_dask.trajectory.record import Record
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+_COORDINATES = ("parameter", "objective")
+_UNTOLD_FILL: dict[str, Any] = {"fitness": np.nan, "told": -1, "attempt": 0, "error": "", "saved": ""} | dict.fromkeys(
+    ("submitted", "started", "finished"), np.nan
+)
+
+
+@dataclass(frozen=True)
+class Individual:
+    """One row, in words."""
+
+    id: int
+    status: Status
+    fitness: dict[str, float]
+    params: Params
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A consistent view of a store at one moment.
+
+    Attributes
+    ----------
+    layout
+        Where it is.
+    experiment
+        What was run, as recorded at its start.
+    space, objectives
+        What was searched, and for what.
+    record
+        All rows that were asked.
+    state
+        What the driver is doing, or did last; ``interrupted`` if it said "running" and is gone.
+    details
+        What the driver said beside its state: ``evaluations`` (the budget), ``reason``, ...
+    """
+
+    layout: Layout
+    experiment: Mapping[str, Any]
+    space: Space
+    objectives: Objectives
+    record: Record
+    state: State
+    details: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.record)
+
+    def counts(self) -> dict[str, int]:
+        """Count the rows by status: ``total`` and one entry for each status."""
+        status = self.record["status"]
+        return {"total": len(self)} | {s.label: int((status == s).sum()) for s in Status}
+
+    @cached_property
+    def cost(self) -> Floats:
+        """Fitness as costs, always minimised: (n, n_objectives), NaN where there is none."""
+        return self.objectives.cost(self.record["fitness"])
+
+    def best(self, k: int = 1) -> list[Individual]:
+        """Return the ``k`` best individuals ever evaluated, by the first objective."""
+        cost = self.cost[:, 0]
+        done = np.flatnonzero(~np.isnan(cost))
+        return [self.individual(i) for i in done[np.argsort(cost[done], kind="stable")][:k].tolist()]
+
+    def individual(self, id: int) -> Individual:
+        """Return one individual."""
+        if not 0 <= id < len(self):
+            raise StoreError(f"{self.layout.root} has individuals 0 to {len(self) - 1}, not {id}")
+        fitness = dict(zip(self.objectives.names, self.record["fitness"][id].tolist(), strict=True))
+        params = self.space.params(self.record["params"][id])
+        return Individual(id, Status(int(self.record["status"][id])), fitness, params)
+
+    def saved(self, id: int) -> dict[str, NDArray[Any]]:
+        """Load the arrays that an individual saved, by name."""
+        folder = str(self.record["saved"][id])
+        if not folder:
+            return {}
+        return {
+            path.stem: np.load(path, allow_pickle=False) for path in sorted((self.layout.root / folder).glob("*.npy"))
+        }
+
+    def error(self, id: int) -> str:
+        """Return why an individual failed: the whole traceback and what was printed; empty if it did not."""
+        text = str(self.record["error"][id])
+        if not text:
+            return ""
+        for line in self.layout.errors.open(encoding="utf-8"):
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue  # torn by a crash; the row was then evaluated again
+            if entry["id"] == id:
+                text = entry["error"]
+        return text
+
+    def to_xarray(self) -> xr.Dataset:
+        """Return all rows as a dataset with the dimensions evaluation, parameter, dimension and objective."""
+        import xarray as xr
+
+        variables: dict[str, Any] = {}
+        for name, (dimensions, attributes) in _dimensions(self.layout).items():
+            if name in self.record.columns:
+                values = self.record[name]
+                variables[name] = (
+                    dimensions,
+                    values.astype(object) if values.dtype.kind == "T" else values,
+                    attributes,
+                )
+        coordinates = {
+            "evaluation": np.arange(len(self)),
+            "parameter": list(self.space.labels),
+            "objective": list(self.objectives.names),
+        }
+        return xr.Dataset(variables, coords=coordinates, attrs={"l2l_dask": json.dumps(dict(self.experiment))})
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return a table with a row per individual: categoricals as their choices, inactive parameters as missing."""
+        import pandas as pd
+
+        record = self.record
+        table: dict[str, Any] = {"status": [Status(s).label for s in record["status"].tolist()]}
+        for j, name in enumerate(self.objectives.names):
+            table[name] = record["fitness"][:, j]
+        j = 0
+        for p in self.space.values():
+            for label in self.space.labels[j : j + p.size]:
+                table[label] = _natural(p, record["params"][:, j])
+                j += 1
+        for name, values in record.columns.items():
+            if name in ("x", "params", "fitness", "status"):
+                continue
+            plain = values.astype(object) if values.dtype.kind == "T" else values
+            for c, column in enumerate(plain.T if plain.ndim == 2 else [plain]):
+                table[f"{name}[{c}]" if plain.ndim == 2 else name] = column
+        frame = pd.DataFrame(table)
+        frame.index.name = "id"
+        return frame
+
+
+def _natural(p: Any, values: Floats) -> Any:
+    import pandas as pd
+
+    if isinstance(p, Categorical):
+        return pd.Series([None if math.isnan(v) else p.choices[int(v)] for v in values.tolist()], dtype=object)
+    return pd.Series(values).astype("Int64") if isinstance(p, Integer) else values
+
+
+def _dimensions(layout: Layout) -> dict[str, tuple[tuple[str, ...], dict[str, Any]]]:
+    with quiet_zarr():
+        group = zarr.open_group(layout.root, mode="r")
+        return {
+            name: (tuple(array.metadata.to_dict()["dimension_names"]), dict(array.attrs))  # type: ignore[arg-type]
+            for name, array in group.arrays()
+        }
+
+
+def load(store: str | os.PathLike[str]) -> Trajectory:
+    """Read a store.
+
+    Raises
+    ------
+    StoreError
+        If there is none, or it is damaged or of another version.
+    """
+    layout, described = open_layout(store)
+    try:
+        record = _read(layout)
+    except (OSError, ValueError, KeyError) as error:
+        raise StoreError(f"{store} cannot be read: {type(error).__name__}: {error}") from error
+    experiment = described["experiment"]
+    details = read_json(layout.state) or {}
+    return Trajectory(
+        layout,
+        experiment,
+        Space.from_dict(experiment["space"]),
+        Objectives(experiment["objectives"]),
+        record,
+        _state(layout, details),
+        details,
+    )
+
+
+def _read(layout: Layout) -> Record:
+    """Load ``status`` first, and mask the rest by it: what it calls finished was written before it."""
+    with quiet_zarr():
+        group = zarr.open_group(layout.root, mode="r")
+        status = np.asarray(group["status"][:])  # type: ignore[index]
+        n = int((status >= 0).sum())
+        columns = {
+            name: np.asarray(array[:n]) for name, array in group.arrays() if name not in (*_COORDINATES, "status")
+        }
+    columns["status"] = status[:n]
+    pending = columns["status"] == Status.PENDING
+    for name, fill in _UNTOLD_FILL.items():
+        columns[name][pending] = fill
+    return Record(columns)
+
+
+def _state(layout: Layout, details: Mapping[str, Any]) -> State:
+    state: State = details.get("state", "queued")
+    if state not in ("running", "paused"):
+        return state
+    lease = read_json(layout.lease)
+    if lease is None:
+        return state
+    gone = holder_is_gone(lease)
+    if gone is None:
+        gone = time.time() - layout.lease.stat().st_mtime > 2 * PATIENCE
+    return "interrupted" if gone else state

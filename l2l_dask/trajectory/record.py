@@ -1,0 +1,72 @@
+"""What a trajectory holds, as arrays in memory, and as the sequence of events that led to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l2l_dask.evaluation import Ids, Status
+
+
+@dataclass(frozen=True)
+class Event:
+    """One call of the optimizer.
+
+    Attributes
+    ----------
+    number : int
+    tell : bool
+        An ask otherwise.
+    ids : (k,) array
+        The rows asked or told, ascending.
+    """
+
+    number: int
+    tell: bool
+    ids: Ids
+
+
+@dataclass(frozen=True)
+class Record:
+    """The rows of a trajectory, column by column."""
+
+    columns: Mapping[str, NDArray[Any]]
+
+    def __len__(self) -> int:
+        return len(self.columns["status"])
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self.columns[name]
+
+    def events(self) -> Iterator[Event]:
+        """Yield the asks and tells in their order."""
+        asks = list(_groups(self["asked"], False))
+        tells = list(_groups(self["told"], True))
+        yield from sorted(asks + tells, key=lambda event: event.number)
+
+    @property
+    def n_events(self) -> int:
+        return int(max(self["asked"].max(initial=-1), self["told"].max(initial=-1))) + 1
+
+    @property
+    def untold(self) -> Ids:
+        """The rows that have a result which the optimizer was not told."""
+        return np.flatnonzero((self["status"] != Status.PENDING) & (self["told"] < 0))
+
+    @property
+    def pending(self) -> Ids:
+        """The rows without a result."""
+        return np.flatnonzero(self["status"] == Status.PENDING)
+
+
+def _groups(numbers: NDArray[Any], tell: bool) -> Iterator[Event]:
+    order = np.argsort(numbers, kind="stable")
+    ordered = numbers[order]
+    order, ordered = order[ordered >= 0], ordered[ordered >= 0]
+    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+    for number, ids in zip(ordered[starts].tolist(), np.split(order, starts[1:]), strict=True):
+        yield Event(number, tell, ids)

@@ -1,0 +1,271 @@
+"""Writing a trajectory: every fact goes into the journal first, and is folded into the Zarr arrays soon after.
+
+The same records that are journalled are what changes the arrays, so that a journal can always be folded again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l2l_dask.errors import StoreError
+from l2l_dask.evaluation import Candidates, Evaluation, Objectives, Status
+from l2l_dask.saving import save_arrays, saved_folder
+from l2l_dask.space import Space
+from l2l_dask.trajectory import columns
+from l2l_dask.trajectory.journal import Journal, read
+from l2l_dask.trajectory.layout import FORMAT, Layout, State, open_layout, write_json
+from l2l_dask.trajectory.lease import acquire
+from l2l_dask.trajectory.record import Record
+
+OPTIMIZER, INITIAL, RETRY = 0, 1, 2  # the column ``origin``: who proposed an individual
+
+
+def create(
+    store: Path,
+    experiment: Mapping[str, Any],
+    space: Space,
+    objectives: Objectives,
+    capacity: int,
+    *,
+    pickled: bytes = b"",
+) -> None:
+    """Create a store, whole or not at all.
+
+    Parameters
+    ----------
+    experiment
+        What describes the experiment (JSON types), kept in the group's attributes.
+    capacity
+        Number of rows to start with.
+    pickled
+        Objects that have no name by which they could be found again.
+
+    Raises
+    ------
+    StoreError
+        If something is there already, or it cannot be written.
+    """
+    if store.suffix != ".zarr":
+        raise StoreError(f"a store's name must end in .zarr, got {store}")
+    if store.exists():
+        raise StoreError(f"{store} exists: go on with `l2l resume {store}`, or choose another store")
+    temporary = store.with_name(f".{store.name}-{uuid.uuid4().hex[:8]}")
+    try:
+        store.parent.mkdir(parents=True, exist_ok=True)
+        described = {"format": FORMAT, "uuid": uuid.uuid4().hex, "experiment": dict(experiment)}
+        columns.create(temporary, {"l2l_dask": described}, space, objectives, capacity)
+        layout = Layout(temporary)
+        layout.private.mkdir()
+        write_json(layout.state, {"state": "queued", "evaluations": capacity})
+        if pickled:
+            layout.pickled.write_bytes(pickled)
+        os.rename(temporary, store)
+    except OSError as error:
+        raise StoreError(
+            f"{store} cannot be created: {error.strerror or error}; check the folder and its permissions"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+class Writer:
+    """The one writer of a store.
+
+    Opening it takes the store's lease, folds what an earlier driver left in its journal, and starts a new journal.
+
+    Attributes
+    ----------
+    record : Record
+        All that was known when it was opened.
+
+    Raises
+    ------
+    LockedError
+        If another driver is alive.
+    StoreError
+        If there is no such store or it cannot be written.
+    """
+
+    def __init__(self, store: Path, space: Space) -> None:
+        self.layout, self.described = open_layout(store)
+        self._space = space
+        self._lease = acquire(self.layout)
+        self.epoch = self._lease.epoch
+        try:
+            with suppress(FileNotFoundError):
+                self.layout.control.unlink()
+            self._columns = columns.Columns(self.layout.root)
+            self._rows = int((self._columns.read_all(self._columns.capacity)["status"] >= 0).sum())
+            for kept in self._unfolded():
+                self._apply(kept)
+            self._columns.flush()
+            self.record = Record(self._columns.read_all(self._rows))
+            self._sync_arrays()
+            self._journal = Journal(self.layout.journal(self.epoch))
+            self._journal.add({"kind": "epoch", "epoch": self.epoch, "format": FORMAT, "rows": self._rows})
+            self._journal.append(durable=True)
+        except BaseException:
+            self._lease.release()
+            raise
+
+    def _unfolded(self) -> list[dict[str, Any]]:
+        """Read the newest journal that was started: older ones were folded before that."""
+        for epoch in reversed(self.layout.epochs()):
+            records = list(read(self.layout.journal(epoch)))
+            if records:
+                return records[1:]
+        return []
+
+    def _sync_arrays(self) -> None:
+        """Bring the arrays to the disk: from here on the older journals are not read any more."""
+        for path in self.layout.root.rglob("*"):
+            if path.is_file() and self.layout.private not in path.parents and self.layout.saved not in path.parents:
+                descriptor = os.open(path, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+
+    def reserve(self, capacity: int) -> None:
+        """Make the arrays hold ``capacity`` rows."""
+        if capacity > self._columns.capacity:
+            self._columns.resize(capacity)
+
+    def asked(self, event: int, candidates: Candidates, origin: int) -> None:
+        """Record an ask, as event number ``event``."""
+        info = {name: _packed(np.asarray(values)) for name, values in candidates.info.items()}
+        x = np.ascontiguousarray(candidates.x, dtype="<f8").tobytes()
+        self._enter(
+            {"kind": "ask", "event": event, "first": int(candidates.ids[0]), "x": x, "origin": origin, "info": info}
+        )
+
+    def results(self, evaluations: Sequence[Evaluation]) -> None:
+        """Record results; their arrays must be in place and error texts go to a file beside."""
+        self._note_errors(evaluations)
+        rows = [
+            {
+                "id": e.id,
+                "status": int(e.status),
+                "attempt": e.attempt,
+                "fitness": list(e.fitness),
+                "worker": e.worker,
+                "host": e.host,
+                "submitted": e.submitted,
+                "started": e.started,
+                "finished": e.finished,
+                "error": e.error.partition("\n")[0],
+                "saved": saved_folder(e.id, self.epoch, e.attempt) if e.saved else "",
+            }
+            for e in evaluations
+        ]
+        self._enter({"kind": "results", "rows": rows})
+
+    def told(self, event: int, ids: Sequence[int]) -> None:
+        """Record a tell, as event number ``event``."""
+        self._enter({"kind": "tell", "event": event, "ids": list(ids)})
+
+    def commit(self, *, durable: bool) -> None:
+        """Append to the journal what was recorded since the last time: nothing of it is lost from here on."""
+        self._journal.append(durable=durable)
+
+    def fold(self) -> None:
+        """Write the arrays.
+
+        Raises
+        ------
+        LockedError
+            If the store is no longer ours.
+        """
+        self._lease.check()
+        self._columns.flush()
+
+    def keep(self, evaluation: Evaluation) -> None:
+        """Write the arrays that came with a result, where its worker could not."""
+        folder = self.layout.root / saved_folder(evaluation.id, self.epoch, evaluation.attempt)
+        try:
+            save_arrays(folder, evaluation.arrays)
+        except OSError as error:
+            raise StoreError(f"{folder} cannot be written: {error.strerror}") from error
+
+    def set_state(self, state: State, **more: Any) -> None:
+        """Say what the experiment is doing."""
+        try:
+            write_json(self.layout.state, {"state": state, "epoch": self.epoch, **more})
+        except OSError as error:
+            raise StoreError(f"{self.layout.state} cannot be written: {error.strerror}") from error
+
+    def close(self, *, complete: bool = False) -> None:
+        """Fold, cut the arrays to the rows in use if no more are to come, and give the store back."""
+        try:
+            self.fold()
+            if not complete:
+                self._columns.resize(max(self._rows, 1))
+        finally:
+            self._journal.close()
+            self._lease.release()
+
+    def _enter(self, record: dict[str, Any]) -> None:
+        self._journal.add(record)
+        self._apply(record)
+
+    def _apply(self, record: Mapping[str, Any]) -> None:
+        if record["kind"] == "ask":
+            self._apply_ask(record)
+        elif record["kind"] == "results":
+            for row in record["rows"]:
+                self._columns.set(row["id"], {k: v for k, v in row.items() if k not in ("id", "fitness")})
+                if row["fitness"]:
+                    self._columns.set(row["id"], {"fitness": row["fitness"]})
+        elif record["kind"] == "tell":
+            for id in record["ids"]:
+                self._columns.set(id, {"told": record["event"]})
+
+    def _apply_ask(self, record: Mapping[str, Any]) -> None:
+        x = np.frombuffer(record["x"], dtype="<f8").reshape(-1, self._space.dim)
+        n, first = len(x), record["first"]
+        self.reserve(first + n)
+        values: dict[str, NDArray[Any]] = {
+            "x": x,
+            "params": self._space.natural(x),
+            "asked": np.full(n, record["event"]),
+            "origin": np.full(n, record["origin"]),
+            "status": np.full(n, int(Status.PENDING)),
+        }
+        for name, packed in record["info"].items():
+            info = _unpacked(packed)
+            if name not in self._columns.names:
+                self._columns.add(columns.info_column(name, info))
+            values[name] = info
+        self._columns.put(first, values)
+        self._rows = max(self._rows, first + n)
+
+    def _note_errors(self, evaluations: Sequence[Evaluation]) -> None:
+        failed = [e for e in evaluations if e.error]
+        if not failed:
+            return
+        lines = "".join(json.dumps({"id": e.id, "attempt": e.attempt, "error": e.error}) + "\n" for e in failed)
+        try:
+            with self.layout.errors.open("a", encoding="utf-8") as file:
+                file.write(lines)
+        except OSError as error:
+            raise StoreError(f"{self.layout.errors} cannot be written: {error.strerror}") from error
+
+
+def _packed(values: NDArray[Any]) -> list[Any]:
+    values = np.ascontiguousarray(values, dtype="<i8" if values.dtype.kind in "iub" else "<f8")
+    return [values.dtype.str, list(values.shape), values.tobytes()]
+
+
+def _unpacked(packed: Sequence[Any]) -> NDArray[Any]:
+    dtype, shape, data = packed
+    return np.frombuffer(data, dtype=dtype).reshape(shape)
