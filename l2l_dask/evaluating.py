@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from l2l_dask.errors import EvaluationError
 from l2l_dask.evaluation import Candidate, Evaluation, Objectives, Status
 from l2l_dask.optimizee import Context, Optimizee
-from l2l_dask.trajectory.layout import saved_folder
+from l2l_dask.saving import save_arrays, saved_folder
 
 CURVE = "learning_curve"  # the saved array with the (step, value) pairs of ``context.report``
 _TRACEBACK = 20_000
@@ -105,10 +105,7 @@ def _keep(arrays: Mapping[str, NDArray[Any]], candidate: Candidate, where: Where
     store = Path(where.store)
     if not arrays or not _is_the_store(store, where.uuid):
         return not arrays
-    folder = store / saved_folder(candidate.id, where.epoch, candidate.attempt)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, array in arrays.items():
-        np.save(folder / f"{name}.npy", array, allow_pickle=False)
+    save_arrays(store / saved_folder(candidate.id, where.epoch, candidate.attempt), arrays)
     return True
 
 
@@ -124,5 +121,5 @@ def missing_outputs(evaluation: Evaluation, needs: Sequence[str]) -> Evaluation:
     missing = sorted(set(needs) - set(evaluation.saved))
     if evaluation.status is not Status.DONE or not missing:
         return evaluation
-    reason = f"EvaluationError: the optimizer needs context.save({missing[0]!r}, ...), the optimizee saved {list(evaluation.saved)}"
+    reason = f"EvaluationError: the optimizer needs context.save({missing[0]!r}, ..), got {list(evaluation.saved)}"
     return replace(evaluation, status=Status.FAILED, fitness=(), error=reason)

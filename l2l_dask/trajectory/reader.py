@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from l2l_dask.errors import StoreError
 from l2l_dask.evaluation import Objectives, Status
+from l2l_dask.saving import load_arrays
 from l2l_dask.space import Categorical, Floats, Integer, Params, Space
 from l2l_dask.trajectory.columns import quiet_zarr
 from l2l_dask.trajectory.layout import Layout, State, open_layout, read_json
@@ -103,9 +104,7 @@ class Trajectory:
         folder = str(self.record["saved"][id])
         if not folder:
             return {}
-        return {
-            path.stem: np.load(path, allow_pickle=False) for path in sorted((self.layout.root / folder).glob("*.npy"))
-        }
+        return load_arrays(self.layout.root / folder)
 
     def error(self, id: int) -> str:
         """Return why an individual failed: the whole traceback and what was printed; empty if it did not."""
