@@ -150,11 +150,11 @@ class Instance:
                 # f9 and f19 place their optimum at z = 1, through z = max(1, sqrt(D) / 8) R x + 1/2
                 return np.asarray(self.r.T @ np.full(self.dim, 0.5 / self.rosenbrock_scale))
             case 20:
-                return 0.5 * _SCHWEFEL_OPTIMUM * self.signs
+                return self.signs * (_SCHWEFEL_OPTIMUM / 2)
             case 21 | 22:
-                return self.peaks.centres[0].copy()
+                return np.array(self.peaks.centres[0])
             case 24:
-                return 0.5 * _LUNACEK_OPTIMUM * self.signs
+                return self.signs * (_LUNACEK_OPTIMUM / 2)
         x_opt = usual_optimum(self.dim, self.seed + (_SECOND_ROTATION if self.function == 12 else 0))
         if self.function == 4:
             x_opt[::2] = np.abs(x_opt[::2])
