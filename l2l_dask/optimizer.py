@@ -144,6 +144,10 @@ class Optimizer(ABC):
         x = np.array(x, dtype=float).reshape(-1, self.space.dim)
         if taken != list(range(self._n_asked, self._n_asked + len(x))):
             raise OptimizerError(f"adopt: expected {len(x)} ids from {self._n_asked} on, got {taken}")
+        if not taken:
+            return
+        if not np.isfinite(x).all():
+            raise OptimizerError(f"adopt: expected finite vectors, got {x.tolist()}")
         entered = self._enter(x)
         self.rng = optimizer_rng(self.seed, self._n_asked)
         self._adopt(entered, x)
@@ -158,21 +162,22 @@ class Optimizer(ABC):
         """
         if not len(evaluations):
             return
-        order = np.argsort(evaluations.ids, kind="stable")
-        ids = np.asarray(evaluations.ids, dtype=np.int64)[order]
-        unknown = [i for i in ids.tolist() if i not in self._untold]
-        if unknown or len(np.unique(ids)) < len(ids):
-            raise OptimizerError(f"tell: each id must have been asked and not yet told, got {unknown or ids.tolist()}")
-        x, cost = np.array(evaluations.x, float)[order], np.array(evaluations.cost, float)[order]
+        ids, x, cost = np.asarray(evaluations.ids, np.int64), np.asarray(evaluations.x), np.asarray(evaluations.cost)
+        listed = ids.tolist()
+        unknown = [i for i in listed if i not in self._untold]
+        if unknown or len(set(listed)) < len(listed):
+            raise OptimizerError(f"tell: each id must have been asked and not yet told, got {unknown or listed}")
         if x.shape != (len(ids), self.space.dim) or cost.shape != (len(ids), len(self.objectives)):
             raise OptimizerError(
                 f"tell: expected x {(len(ids), self.space.dim)} and cost {(len(ids), len(self.objectives))}, "
                 f"got {x.shape} and {cost.shape}"
             )
+        order = np.argsort(ids, kind="stable")
+        ids, x, cost = ids[order], x[order].astype(float), cost[order].astype(float)
         missing = set(self.needs) - set(evaluations.outputs)
         if missing:
             raise OptimizerError(f"{type(self).__name__} needs the optimizee to context.save {sorted(missing)}")
-        for i in ids.tolist():
+        for i in listed:
             del self._untold[i]
         for array in (ids, x, cost):
             array.flags.writeable = False
