@@ -1,0 +1,209 @@
+"""An asynchronous, steady-state genetic algorithm."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import OrderedDict
+from typing import ClassVar
+
+import numpy as np
+
+from l2l_dask.evaluation import Candidates, Evaluations, Ids, Objectives
+from l2l_dask.optimizer import Optimizer
+from l2l_dask.space import Floats, Space
+from optimizers._operators import Operators, tournament
+from optimizers._options import check_count, check_number
+
+_NOBODY = -1
+_FINEST_STEP = 8.0  # mutation steps go down to mut_par / 2**8
+_TRIES = 10  # attempts at a vector that was not asked before, by breeding and then by sampling
+_REMEMBERED = 20_000  # vectors that are not asked again, which bounds the memory
+
+
+class SteadyStateGA(Optimizer):
+    r"""An asynchronous (mu + 1) genetic algorithm: each result enters the population as it arrives.
+
+    There are no generations to wait for: whenever a worker is free a child is bred from those evaluated so far, and
+    each result that is no worse than the worst of the population replaces it [1]_ [2]_. A child is bred by
+
+    1. tournament selection of one or two parents,
+    2. blend crossover, BLX-alpha, which explores outside the parents' box as much as it contracts inside [3]_,
+    3. a difference vector :math:`F z\,(x_i - x_j)` of two random members, :math:`z \sim N(0, 1)`: after differential
+       evolution ([4]_, eq. 2) its steps follow the population's spread and orientation, which a crossover that treats
+       every parameter by itself cannot do on functions that are not separable,
+    4. mutation by steps :math:`\pm r\,2^{-8u}, u \sim U(0, 1)`, the continuous form of the breeder genetic algorithm's
+       ([5]_): all sizes of steps at any time, so it neither stops nor has to be tuned.
+
+    Categoricals are exchanged and replaced, integers rounded. Where no active parameter is real, vectors that were
+    asked lately are not asked again. Failed evaluations never enter the population.
+
+    The original L2L's ``cx_prob``, ``mut_prob``, ``ind_prob`` and ``tourn_size`` (0.5, 0.3, 0.02, 15) belong to full
+    replacement; replacement of the worst is selection too, so weaker tournaments and more crossover do better here.
+
+    Parameters
+    ----------
+    pop_size
+        Size of the population (mu). The first ``pop_size`` individuals are random. Larger is slower and more robust.
+    cx_prob
+        Probability that a child has two parents.
+    diff_prob
+        Probability that a difference vector is added to a child.
+    mut_prob
+        Probability that a child of two parents is mutated; a copy of one parent always is.
+    ind_prob
+        Probability with which each element of a mutated child is changed (at least one is); ``None`` for 1 / dim.
+    tourn_size
+        Entrants of a tournament; 1 selects at random.
+    mate_par
+        Alpha of the blend crossover; with 0.5 the population neither contracts nor expands by crossover alone.
+    diff_par
+        Scale F of the difference vector.
+    mut_par
+        Largest mutation step r, in encoded units: 1 is a bounded parameter's range, or an unbounded one's ``scale``.
+
+    References
+    ----------
+    .. [1] D. Whitley, "The GENITOR algorithm and selection pressure", ICGA 1989.
+    .. [2] E. O. Scott, K. A. De Jong, "Understanding simple asynchronous evolutionary algorithms", FOGA XIII, 2015.
+    .. [3] L. J. Eshelman, J. D. Schaffer, "Real-coded genetic algorithms and interval-schemata", Foundations of Genetic
+       Algorithms 2, 1993.
+    .. [4] R. Storn, K. Price, "Differential evolution", Journal of Global Optimization 11, 1997.
+    .. [5] H. Mühlenbein, D. Schlierkamp-Voosen, "Predictive models for the breeder genetic algorithm I", Evolutionary
+       Computation 1(1), 1993.
+    """
+
+    source: ClassVar[str] = (
+        "Scott and De Jong, FOGA XIII, 2015; Whitley, ICGA 1989; Eshelman and Schaffer, FOGA 2, 1993"
+    )
+
+    def __init__(
+        self,
+        space: Space,
+        objectives: Objectives,
+        *,
+        seed: int = 0,
+        pop_size: int = 50,
+        cx_prob: float = 0.9,
+        diff_prob: float = 0.5,
+        mut_prob: float = 0.2,
+        ind_prob: float | None = None,
+        tourn_size: int = 3,
+        mate_par: float = 0.5,
+        diff_par: float = 0.5,
+        mut_par: float = 0.5,
+    ) -> None:
+        super().__init__(space, objectives, seed=seed)
+        self.pop_size = check_count("pop_size", pop_size, 4)
+        self.tourn_size = check_count("tourn_size", tourn_size, 1)
+        self.cx_prob = check_number("cx_prob", cx_prob, 0, 1)
+        self.diff_prob = check_number("diff_prob", diff_prob, 0, 1)
+        self.mut_prob = check_number("mut_prob", mut_prob, 0, 1)
+        self.ind_prob = 1 / space.dim if ind_prob is None else check_number("ind_prob", ind_prob, 0, 1)
+        self.mate_par = check_number("mate_par", mate_par, 0, 10)
+        self.diff_par = check_number("diff_par", diff_par, 0, 10)
+        self.mut_par = check_number("mut_par", mut_par, 0, 1)
+        self._operators = Operators(space)
+        # Slot -> member; and, best first, their costs and slots.
+        self._x = np.empty((pop_size, space.dim))
+        self._ids = np.full(pop_size, _NOBODY, dtype=np.int64)
+        self._costs: list[float] = []
+        self._slots: list[int] = []
+        discrete = space.n_values > 0
+        self._repeats = bool(discrete.all() or (discrete.any() and space.conditional))
+        self._asked: OrderedDict[bytes, None] = OrderedDict()
+        self._tries = _TRIES
+
+    @property
+    def population(self) -> tuple[Ids, Floats, Floats]:
+        """Ids (n,), vectors (n, dim) and costs (n,) of the members, best first."""
+        return self._ids[self._slots], self._x[self._slots], np.array(self._costs)
+
+    def _ask(self, n: int) -> Candidates:
+        rows, parents = [], []
+        for i in range(n):
+            x, pair = self._new(founder=self.n_asked + i < self.pop_size)
+            rows.append(x)
+            parents.append(pair)
+        generation = np.arange(self.n_asked, self.n_asked + n, dtype=np.int64) // self.pop_size
+        return Candidates(np.array(rows), {"generation": generation, "parents": np.array(parents, dtype=np.int64)})
+
+    def _new(self, *, founder: bool) -> tuple[Floats, tuple[int, int]]:
+        """Make one candidate, which differs from those asked lately if that can be had cheaply."""
+        founder = founder or len(self._costs) < max(2, self.pop_size // 5)
+        if not self._repeats:
+            return self._founder() if founder else self._child()
+        for attempt in range(0 if founder else self._tries):
+            x, pair = self._child(mutated=attempt > 0)
+            if self._remember(x):
+                self._tries = _TRIES
+                return x, pair
+        for _ in range(self._tries):
+            x, pair = self._founder()
+            if self._remember(x):
+                self._tries = _TRIES
+                return x, pair
+        self._tries = 1  # a space with nothing left to try must not cost more and more
+        return x, pair
+
+    def _founder(self) -> tuple[Floats, tuple[int, int]]:
+        return self._operators.repair(self.space.sample(self.rng, 1)[0]), (_NOBODY, _NOBODY)
+
+    def _child(self, *, mutated: bool = False) -> tuple[Floats, tuple[int, int]]:
+        rng, n = self.rng, len(self._costs)
+        rank = tournament(rng, n, self.tourn_size)
+        slot = self._slots[rank]
+        x, mother, father = self._x[slot], int(self._ids[slot]), _NOBODY
+        if rng.random() < self.cx_prob:
+            other = tournament(rng, n, self.tourn_size)
+            slot = self._slots[other if other != rank else (other + 1) % n]
+            father = int(self._ids[slot])
+            x, _ = self._operators.blend(rng, x, self._x[slot], self.mate_par)
+        if rng.random() < self.diff_prob:
+            i, j = int(rng.random() * n), int(rng.random() * n)
+            factor = self.diff_par * rng.standard_normal()
+            x = x + factor * self._operators.numeric * (self._x[self._slots[i]] - self._x[self._slots[j]])
+        if mutated or father == _NOBODY or rng.random() < self.mut_prob:
+            x = self._mutant(self._operators.repair(x))
+        return self._operators.repair(x), (mother, father)
+
+    def _mutant(self, x: Floats) -> Floats:
+        where = np.flatnonzero(self.rng.random(len(x)) < self.ind_prob)
+        if not len(where):
+            where = np.array([int(self.rng.random() * len(x))])
+        sign = np.where(self.rng.random(len(where)) < 0.5, -1.0, 1.0)
+        steps = sign * self.mut_par * 2.0 ** (-_FINEST_STEP * self.rng.random(len(where)))
+        return self._operators.mutate(self.rng, x, where, steps)
+
+    def _remember(self, x: Floats) -> bool:
+        """Note that ``x`` is asked; whether it is new among those remembered."""
+        key = (np.where(self.space.active(x), x, -1.0) if self.space.conditional else x).tobytes()
+        if key in self._asked:
+            return False
+        self._asked[key] = None
+        if len(self._asked) > _REMEMBERED:
+            self._asked.popitem(last=False)
+        return True
+
+    def _adopt(self, ids: Ids, x: Floats) -> None:  # noqa: ARG002
+        if self._repeats:
+            for row in self._operators.repair(x):
+                self._remember(row)
+
+    def _tell(self, evaluations: Evaluations) -> None:
+        for i, cost in enumerate(evaluations.cost[:, 0].tolist()):
+            if cost - cost == 0.0:  # finite: NaN and inf both give NaN
+                self._enter_population(evaluations.ids[i], evaluations.x[i], cost)
+
+    def _enter_population(self, id: int, x: Floats, cost: float) -> None:
+        if len(self._costs) < self.pop_size:
+            slot = len(self._costs)
+        elif cost <= self._costs[-1]:
+            self._costs.pop()
+            slot = self._slots.pop()
+        else:
+            return
+        # Before its equals: the oldest of the worst goes first, so that a plateau is crossed.
+        place = bisect_left(self._costs, cost)
+        self._costs.insert(place, cost)
+        self._slots.insert(place, slot)
+        self._x[slot], self._ids[slot] = x, id
