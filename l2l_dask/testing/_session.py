@@ -199,7 +199,7 @@ class Session:
         return self
 
     def replay(self, events: Iterable[Event], *, trusted: bool = False) -> Session:
-        """Repeat recorded events as a resumed experiment does: asking again, or if ``trusted`` adopting what was asked."""
+        """Repeat recorded events as a resumed experiment does: ask again or, if ``trusted``, adopt what was asked."""
         for event in events:
             if event.evaluations is not None:
                 self.tell(event.evaluations)

@@ -71,8 +71,8 @@ def check_optimizer(
     factory
         The class, or a function ``factory(space, objectives, *, seed)`` that sets its options.
     spaces
-        Name -> space; real, integer, categorical, mixed, conditional, unbounded and array-valued ones if None. Those that
-        the optimizer says it cannot search must be refused at once.
+        Name -> space; real, integer, categorical, mixed, conditional, unbounded and array-valued ones if None. Those
+        that the optimizer says it cannot search must be refused at once.
     evaluations
         Individuals per rule and space: enough to go past the optimizer's first phase (an initial design, a generation).
     outputs
@@ -149,7 +149,7 @@ def _rule_directions(setting: Setting) -> None:
 
 
 def _rule_reproducible(setting: Setting) -> None:
-    """Same seed and events, same candidates: whatever global generators and other instances do."""
+    """Propose the same for the same seed and events, and leave the global random generators alone."""
     state, python_state = np.random.get_state(), random.getstate()
     try:
         np.random.seed(1)
@@ -233,7 +233,7 @@ def _rule_order(setting: Setting) -> None:
 
 
 def _rule_late(setting: Setting) -> None:
-    """Some results come very late, one by one: the search goes on meanwhile unless it has a barrier."""
+    """Go on while some results come very late, one by one, unless there is a barrier."""
     session = setting.session()
     session.ask(6)
     held = set(session.waiting)
@@ -294,9 +294,9 @@ def _rule_exact_replay(setting: Setting) -> None:
     recorded = _with_adoptions(setting)
     replayed = setting.session().replay(recorded.events)
     recorded.same(replayed, rule)
-    recorded.drive(setting.evaluations // 3, schedule=3).same(
-        replayed.drive(setting.evaluations // 3, schedule=3), rule
-    )
+    for session in (recorded, replayed):
+        session.drive(setting.evaluations // 3, schedule=3)
+    recorded.same(replayed, rule)
 
 
 def _rule_trusted_replay(setting: Setting) -> None:
@@ -324,7 +324,8 @@ def _rule_arguments(setting: Setting) -> None:
             if not len(told):
                 continue
             if session is frozen:
-                session.tell(Evaluations(*map(_readonly, (told.ids, told.x, told.cost)), told.outputs))
+                ids, x, cost = map(_readonly, (told.ids, told.x, told.cost))
+                session.tell(Evaluations(ids, x, cost, told.outputs))
                 continue
             copies = [array.copy() for array in (told.ids, told.x, told.cost)]
             session.tell(told)
