@@ -18,8 +18,9 @@ SPIKE_THRESHOLD = -20.0  # mV; the fast-spiking cells' peaks stay below 0
 TOLERANCES: Mapping[str, float] = {
     "resting_level": 1.0,
     "spike_count": 1.0,
-    "latency": 2.0,
-    "first_interval": 2.0,
+    "latency": 1.0,
+    "last_spike": 2.0,
+    "first_interval": 1.0,
     "last_interval": 2.0,
     "peak": 2.0,
     "width": 0.1,
@@ -47,9 +48,10 @@ def features(voltage: Floats, step: Step) -> Features:
     Returns
     -------
     dict
-        ``resting_level`` before the step; during it ``spike_count``, ``latency`` of the first spike, ``first_interval``
-        and ``last_interval`` between spikes, mean ``peak``, mean ``width`` at threshold, mean ``trough`` between
-        spikes, ``plateau`` (the median); and ``level_after`` it. mV and ms.
+        ``resting_level`` before the step; during it ``spike_count``, ``latency`` of the first spike and time of the
+        ``last_spike`` since its start, ``first_interval`` and ``last_interval`` between spikes, mean ``peak``, mean
+        ``width`` at threshold, mean ``trough`` between spikes, ``plateau`` (the median); and ``level_after`` it. mV
+        and ms.
     """
     start, end = round(step.start / step.interval), round(step.end / step.interval)
     during = voltage[start:end]
@@ -64,6 +66,7 @@ def features(voltage: Floats, step: Step) -> Features:
         "resting_level": float(voltage[start // 2 : start].mean()),
         "spike_count": float(len(up)),
         "latency": float(times[0]) if len(times) else duration,
+        "last_spike": float(times[-1]) if len(times) else duration,
         "first_interval": float(intervals[0]) if len(intervals) else duration,
         "last_interval": float(intervals[-1]) if len(intervals) else duration,
         "peak": float(np.mean(peaks)) if peaks else plateau,

@@ -41,6 +41,7 @@ _TIME_STEP, _SAMPLING = 0.025, 0.1  # ms
 _BEFORE, _AFTER = 50.0, 50.0  # ms without current
 _CALCIUM_INSIDE, _CALCIUM_OUTSIDE = 5e-5, 2.0  # mM, NEURON's and the channels' defaults
 _ZERO_CELSIUS = 273.15
+_CPU = Path("/proc/cpuinfo")
 _INSTALL = "pip install 'l2l-dask[arbor]'"
 
 
@@ -51,7 +52,7 @@ class ArborCell(Optimizee):
     Institute published for it ("perisomatic": the active channels sit in the soma). Its conductances, in S/cm2, are
     searched on a logarithmic scale; the target is the response of the published model to the same current step. The
     fitness ``feature_error`` sums the differences in the features of :mod:`optimizees._spike_features`, each in units
-    of its tolerance: 0 is a perfect fit, and 10 means that each feature is about one tolerance off.
+    of its tolerance: 0 is a perfect fit, and 11 means that each feature is about one tolerance off.
 
     Each evaluation saves the membrane potential at the soma as ``voltage``. It is deterministic. Needs Arbor, and the
     data files of the bmtk wheel, which is not imported: ``pip install 'l2l-dask[arbor]'``,
@@ -250,8 +251,7 @@ def _arbor() -> Any:
 
 def _require_avx2() -> None:
     """Refuse what would otherwise end the process: Arbor's wheel executes AVX2 instructions while it is imported."""
-    cpu = Path("/proc/cpuinfo")
-    if platform.machine() != "x86_64" or not cpu.is_file() or " avx2" in cpu.read_text():
+    if platform.machine() != "x86_64" or not _CPU.is_file() or " avx2" in _CPU.read_text():
         return
     if subprocess.run([sys.executable, "-c", "import arbor"], capture_output=True, check=False).returncode < 0:
         raise PluginError("Arbor's wheel needs a processor with AVX2, this one has none: build Arbor from source")
