@@ -166,7 +166,7 @@ def build(plugin: Any, name: str, given: Mapping[str, Any], **fixed: Any) -> Any
     PluginError
         If an option is unknown, missing or of the wrong type, or the plug-in refuses it.
     """
-    known = options(plugin)
+    known = {option: o for option, o in options(plugin).items() if option not in fixed}
     unknown = sorted(set(given) - set(known))
     if unknown:
         raise PluginError(f"{name} has no option {unknown[0]!r}: expected some of {sorted(known) or 'none'}")
