@@ -54,9 +54,8 @@ class ArborCell(Optimizee):
     fitness ``feature_error`` sums the differences in the features of :mod:`optimizees._spike_features`, each in units
     of its tolerance: 0 is a perfect fit, and 11 means that each feature is about one tolerance off.
 
-    Each evaluation saves the membrane potential at the soma as ``voltage``. It is deterministic. Needs Arbor, and the
-    data files of the bmtk wheel, which is not imported: ``pip install 'l2l-dask[arbor]'``,
-    ``pip install --no-deps bmtk``.
+    Each evaluation saves the membrane potential at the soma as ``voltage``. It is deterministic. Needs the extra
+    ``l2l-dask[arbor]``: Arbor, and bmtk, which is not imported: the cells are read from its data files.
 
     Parameters
     ----------
@@ -122,11 +121,11 @@ class ArborCell(Optimizee):
         Parameters
         ----------
         params
-            Conductances by name, as :attr:`published`.
+            Conductances by name; those that are missing are as :attr:`published`.
         """
         arbor = _arbor()
         ms = arbor.units.ms
-        decor = self._published.decor(arbor, params)
+        decor = self._published.decor(arbor, self.published | params)
         decor.place(_SOMA, arbor.i_clamp(_BEFORE * ms, self.duration * ms, self.amplitude * arbor.units.nA))
         policy = arbor.cv_policy_max_extent(_MAX_EXTENT * arbor.units.um)
         model = arbor.single_cell_model(arbor.cable_cell(self._cell.morphology, decor, self._cell.labels, policy))
@@ -236,7 +235,7 @@ def _require_packages() -> None:
         raise PluginError(f"the simulator Arbor is not installed: {_INSTALL}")
     if importlib.util.find_spec("bmtk") is None:
         raise PluginError(
-            f"morphologies are read from bmtk, which is not installed: {_INSTALL}, and pip install --no-deps bmtk"
+            f"the cells are read from bmtk, which is not installed: {_INSTALL}, or pip install --no-deps bmtk"
         )
 
 

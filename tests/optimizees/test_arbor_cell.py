@@ -85,6 +85,11 @@ def test_every_conductance_changes_the_trace(cell):
         assert not np.array_equal(cell.trace(cell.published | {name: 2 * value}), published), name
 
 
+def test_a_conductance_that_is_not_searched_is_as_published(cell):
+    some = {"gbar_NaTs": 0.3}
+    np.testing.assert_array_equal(cell.trace(some), cell.trace(cell.published | some))
+
+
 def test_the_contract_holds():
     check_optimizee(ArborCell(duration=60), simulator="arbor")
 
