@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l2l_dask.evaluation import Ids, Status
+
+# The columns of every store; the others hold what the optimizer named.
+_FACTS = ("x", "params", "fitness", "status", "asked", "told", "origin", "attempt", "error", "saved")
+_TIMES = ("submitted", "started", "finished", "worker", "host")
+CORE = frozenset((*_FACTS, *_TIMES))
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,10 @@ class Record:
         tells = list(_groups(self["told"], True))
         yield from sorted(asks + tells, key=lambda event: event.number)
 
+    def info(self, id: int) -> dict[str, Any]:
+        """Return what the optimizer named for a row."""
+        return {name: values[id] for name, values in self.columns.items() if name not in CORE}
+
     @property
     def n_events(self) -> int:
         return int(max(self["asked"].max(initial=-1), self["told"].max(initial=-1))) + 1
@@ -67,6 +77,6 @@ def _groups(numbers: NDArray[Any], tell: bool) -> Iterator[Event]:
     order = np.argsort(numbers, kind="stable")
     ordered = numbers[order]
     order, ordered = order[ordered >= 0], ordered[ordered >= 0]
-    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
-    for number, ids in zip(ordered[starts].tolist(), np.split(order, starts[1:]), strict=True):
-        yield Event(number, tell, ids)
+    starts = np.flatnonzero(np.diff(ordered, prepend=-1)).tolist()
+    for start, end in itertools.pairwise([*starts, len(order)]):
+        yield Event(int(ordered[start]), tell, order[start:end])

@@ -199,6 +199,7 @@ class Writer:
 
     def set_state(self, state: State, **more: Any) -> None:
         """Say what the experiment is doing."""
+        self._lease.check()
         try:
             write_json(self.layout.state, {"state": state, "epoch": self.epoch, **more})
         except OSError as error:
@@ -213,6 +214,10 @@ class Writer:
         finally:
             self._journal.close()
             self._lease.release()
+
+    def abandon(self) -> None:
+        """Give the store back as it is, after an error."""
+        self._lease.release()
 
     def _enter(self, record: dict[str, Any]) -> None:
         self._journal.add(record)

@@ -1,0 +1,56 @@
+"""The embedded cluster of a laptop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from distributed import Client, LocalCluster
+
+from l2l_dask.errors import ClusterError
+
+_DIRECT = ("tcp://", "tls://", "ucx://", "ws://", "wss://")
+
+
+@contextmanager
+def local(workers: int | None = None) -> Iterator[Client]:
+    """Start workers on this machine, one slot each, and end them with the block.
+
+    Parameters
+    ----------
+    workers
+        Number of worker processes; one for each core this process may use if None.
+    """
+    n = workers or len(os.sched_getaffinity(0))
+    try:
+        cluster = LocalCluster(n_workers=n, threads_per_worker=1, host="127.0.0.1", dashboard_address=None)
+    except (OSError, TimeoutError, RuntimeError) as error:
+        raise ClusterError(f"{n} local workers could not be started: {error}") from error
+    with cluster, Client(cluster) as client:
+        yield client
+
+
+@contextmanager
+def connected(where: str, timeout: float = 30.0) -> Iterator[Client]:
+    """Connect to a running scheduler.
+
+    Parameters
+    ----------
+    where
+        Its address, or the scheduler file that it wrote.
+
+    Raises
+    ------
+    ClusterError
+        If it does not answer.
+    """
+    is_address = where.startswith(_DIRECT)
+    if not is_address and not os.path.isfile(where):
+        raise ClusterError(f"there is no scheduler file {where}: `dask scheduler --scheduler-file {where}` writes it")
+    try:
+        client = Client(where, timeout=timeout) if is_address else Client(scheduler_file=where, timeout=timeout)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise ClusterError(f"no Dask scheduler answers at {where} ({error}): is it running?") from error
+    with client:
+        yield client

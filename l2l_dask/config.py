@@ -1,0 +1,132 @@
+"""An experiment's description: from a TOML file, validated, and back from the store that records it."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from l2l_dask.errors import ConfigError, L2LError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+Options = dict[str, Any]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class OptimizeeSection(_Section):
+    """``[optimizee]``: a registered name, ``file.py:name`` or ``module:name``; or a command line."""
+
+    name: str | None = None
+    command: str | list[str] | None = None
+    options: Options = {}
+
+
+class OptimizerSection(_Section):
+    """``[optimizer]``: a registered name, ``file.py:name`` or ``module:name``."""
+
+    name: str = "steady-state-ga"
+    options: Options = {}
+
+
+class RunSection(_Section):
+    """``[run]``: how much, and what to do when something fails."""
+
+    evaluations: Annotated[int, Field(gt=0)]
+    seed: Annotated[int, Field(ge=0)] = 0
+    timeout: Positive | None = None
+    retries: Annotated[int, Field(ge=0)] = 1
+    retry_on: list[str] = ["crashed"]
+    max_failures_in_a_row: Annotated[int, Field(ge=0)] = 20
+    initial: list[Options] = []
+    store: str | None = None
+
+
+class ClusterSection(_Section):
+    """``[cluster]``: where the evaluations run."""
+
+    profile: str = "local"
+    workers: Annotated[int, Field(gt=0)] | None = None
+
+    def changed(self, profile: str | None, workers: int | None) -> ClusterSection:
+        """Return this with what is not None in its place."""
+        return ClusterSection(profile=profile or self.profile, workers=workers or self.workers)
+
+
+class Config(_Section):
+    """A whole experiment file."""
+
+    optimizee: OptimizeeSection
+    space: dict[str, Any] | None = None
+    objectives: dict[str, str] | None = None
+    optimizer: OptimizerSection = OptimizerSection()
+    run: RunSection
+    cluster: ClusterSection = ClusterSection()
+
+
+def read(path: str | os.PathLike[str]) -> Config:
+    """Read an experiment file.
+
+    Raises
+    ------
+    ConfigError
+        If it is missing, not TOML, or has a section or key that is unknown, missing or of the wrong type.
+    """
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no file {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    try:
+        return parse(content)
+    except L2LError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def parse(content: Mapping[str, Any]) -> Config:
+    """Validate the content of an experiment file.
+
+    Raises
+    ------
+    ConfigError
+        Naming the first key that is wrong, what was expected and what came.
+    """
+    try:
+        config = Config.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(_first(error)) from None
+    section = config.optimizee
+    if (section.name is None) == (section.command is None):
+        raise ConfigError('[optimizee] needs either name = "..." or command = "..."')
+    if section.command is not None and (config.space is None or config.objectives is None):
+        raise ConfigError("a command needs a [space] and [objectives]")
+    return config
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    *sections, key = [str(part) for part in first["loc"]]
+    where = f"[{'.'.join(sections)}] {key}" if sections else f"[{key}]"
+    if first["type"] == "extra_forbidden":
+        known = _fields(sections)
+        return f"unknown {where}" + (f": expected one of {', '.join(known)}" if known else "")
+    if first["type"] == "missing":
+        return f"{where} is missing"
+    return f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"
+
+
+def _fields(sections: list[str]) -> list[str]:
+    model: Any = Config
+    for section in sections:
+        model = model.model_fields[section].annotation if section in getattr(model, "model_fields", {}) else None
+    return sorted(getattr(model, "model_fields", {}))

@@ -1,0 +1,154 @@
+"""From an experiment's description to the objects that it names, and back; what the store records of it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from l2l_dask import registry, shipping
+from l2l_dask.command import CommandOptimizee
+from l2l_dask.config import Config, parse
+from l2l_dask.errors import ConfigError, PluginError, SpaceError
+from l2l_dask.evaluation import Objectives, Status
+from l2l_dask.loop import Policy
+from l2l_dask.optimizee import FunctionOptimizee, Optimizee
+from l2l_dask.optimizer import Optimizer
+from l2l_dask.space import Space
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is searched: an optimizee with its space and objectives, which are checked here."""
+
+    optimizee: Optimizee
+    space: Space
+    objectives: Objectives
+
+
+def problem(
+    optimizee: Any, space: Any = None, objectives: Any = None, options: Mapping[str, Any] | None = None
+) -> Problem:
+    """Make an optimizee of whatever the user gave: an instance, a class, or a function with space and objectives.
+
+    Raises
+    ------
+    PluginError
+        If it is neither, or lacks what it needs.
+    """
+    if isinstance(optimizee, type) and issubclass(optimizee, Optimizee):
+        optimizee = registry.build(optimizee, optimizee.__name__, options or {})
+    elif options:
+        raise PluginError("options are for an optimizee's class, not for a function or an instance")
+    if not isinstance(optimizee, Optimizee):
+        if not callable(optimizee):
+            raise PluginError(f"expected an Optimizee or a function, got {optimizee!r}")
+        if space is None or objectives is None:
+            raise PluginError("a function needs space=Space(...) and objectives=minimize('loss')")
+        optimizee = FunctionOptimizee(optimizee, as_space(space), Objectives(objectives))
+    own_space, own_objectives = getattr(optimizee, "space", None), getattr(optimizee, "objectives", None)
+    if own_space is None or own_objectives is None:
+        raise PluginError(f"{type(optimizee).__name__} must set self.space and self.objectives")
+    if space is not None:
+        optimizee.space = as_space(space)
+    if objectives is not None:
+        optimizee.objectives = Objectives(objectives)
+    return Problem(optimizee, as_space(optimizee.space), Objectives(optimizee.objectives))
+
+
+def as_space(space: Any) -> Space:
+    return space if isinstance(space, Space) else Space.from_dict(space)
+
+
+def optimizer(reference: Any, problem: Problem, options: Mapping[str, Any], seed: int, folder: Path) -> Optimizer:
+    """Build an optimizer from a class, a name, or an instance that is as new.
+
+    Raises
+    ------
+    L2LError
+        If there is none of that name, or it refuses the options, the space or the objectives.
+    """
+    if isinstance(reference, Optimizer):
+        if reference.n_asked or options:
+            raise PluginError("an optimizer instance must be new, and takes no further options")
+        return reference
+    found = registry.find("optimizers", reference, folder) if isinstance(reference, str) else reference
+    if not (isinstance(found, type) and issubclass(found, Optimizer)):
+        raise PluginError(f"expected the name or the class of an optimizer, got {reference!r}")
+    name = f"optimizer {reference!r}" if isinstance(reference, str) else found.__name__
+    made: Optimizer = registry.build(
+        found, name, options, space=problem.space, objectives=problem.objectives, seed=seed
+    )
+    return made
+
+
+def problem_of(config: Config, folder: Path) -> Problem:
+    """Build the problem that an experiment file describes."""
+    section = config.optimizee
+    space = None if config.space is None else Space.from_dict(config.space)
+    if section.command is not None:
+        objectives: Any = config.objectives
+        fixed = {"command": section.command, "space": space, "objectives": Objectives(objectives), "cwd": folder}
+        return problem(registry.build(CommandOptimizee, "a command", section.options, **fixed))
+    found = registry.find("optimizees", str(section.name), folder)
+    if isinstance(found, type) and issubclass(found, Optimizee):
+        made = registry.build(found, f"optimizee {section.name!r}", section.options)
+        return problem(made, space, config.objectives)
+    if not callable(found):
+        raise PluginError(f"{section.name!r} must be a function or an Optimizee, got {type(found).__name__}")
+    if space is None or config.objectives is None:
+        raise ConfigError(f"{section.name!r} is a function: it needs a [space] and [objectives]")
+    return problem(found, space, config.objectives, section.options)
+
+
+def policy(run: Any) -> Policy:
+    """Read the policy off a ``[run]`` section."""
+    labels = {status.label: status for status in (Status.FAILED, Status.TIMED_OUT, Status.CRASHED)}
+    unknown = [label for label in run.retry_on if label not in labels]
+    if unknown:
+        raise ConfigError(f"[run] retry_on: expected some of {list(labels)}, got {unknown[0]!r}")
+    again = frozenset(labels[label] for label in run.retry_on)
+    return Policy(run.evaluations, run.retries, again, run.max_failures_in_a_row)
+
+
+def recorded(config: Config, problem: Problem, folder: Path) -> dict[str, Any]:
+    """Describe an experiment for its store: the file's sections, with what is needed to find everything again."""
+    described = config.model_dump(exclude={"run": {"store"}})
+    packages = ("l2l-dask", "numpy", "scipy", "dask", "zarr")
+    return described | {
+        "space": problem.space.to_dict(),
+        "objectives": problem.objectives.to_dict(),
+        "folder": str(folder),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+    }
+
+
+def restored(experiment: Mapping[str, Any]) -> tuple[Config, Path]:
+    """Read a store's description back."""
+    sections = {name: experiment[name] for name in Config.model_fields if name in experiment}
+    return parse(sections), Path(experiment["folder"])
+
+
+def initial_x(problem: Problem, initial: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Encode the parameter sets that the user wants tried first.
+
+    Raises
+    ------
+    SpaceError
+        Naming the set that does not fit.
+    """
+    encoded = []
+    for number, params in enumerate(initial):
+        try:
+            encoded.append(problem.space.encode(params))
+        except SpaceError as error:
+            raise SpaceError(f"initial[{number}]: {error}") from None
+    return encoded
+
+
+def reference(thing: Any) -> str | None:
+    """Return the name by which a user's class can be found again, None if it must be pickled."""
+    return thing if isinstance(thing, str) else (shipping.importable(thing) or None)

@@ -1,0 +1,297 @@
+"""The driver: carries out what the loop decides, on an executor and a trajectory."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import numpy as np
+
+from l2l_dask import loop
+from l2l_dask.errors import L2LError, StoreError
+from l2l_dask.evaluating import described, missing_outputs
+from l2l_dask.evaluation import Candidate, Candidates, Evaluation, Status
+from l2l_dask.executors import Executor
+from l2l_dask.optimizer import Optimizer
+from l2l_dask.progress import Meter, Progress
+from l2l_dask.replay import told
+from l2l_dask.saving import load_arrays
+from l2l_dask.space import Floats
+from l2l_dask.trajectory import OPTIMIZER, Writer
+from l2l_dask.trajectory.layout import read_json
+
+_FOLD = 1.0  # seconds between two writes of the arrays
+_LOOK = 0.5  # seconds between two looks at the control file
+_WAIT = 0.2
+_DEAR = 1.0  # seconds; the result of a longer evaluation is worth waiting for the disk
+
+
+class Driver:
+    """Runs one experiment from what is recorded to its end.
+
+    Parameters
+    ----------
+    optimizer
+        In the state that the record describes.
+    executor
+        Started.
+    writer
+        Of the trajectory; its record says what happened before.
+    policy
+        The user's.
+    on_progress
+        Called a few times a second, on the driver's thread.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        executor: Executor,
+        writer: Writer,
+        policy: loop.Policy,
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        self._optimizer, self._executor, self._writer, self._policy = optimizer, executor, writer, policy
+        self._on_progress = on_progress
+        record = writer.record
+        self._event = record.n_events
+        self._loop = loop.Loop(
+            policy, len(record), dict.fromkeys(record.pending.tolist(), 1), [int(i) for i in record.untold]
+        )
+        self._candidates: dict[int, tuple[Floats, Mapping[str, Any]]] = {
+            i: (record["x"][i], record.info(i)) for i in [*record.pending.tolist(), *record.untold.tolist()]
+        }
+        self._results = {i: _recorded(writer, i, optimizer.needs) for i in record.untold.tolist()}
+        self._events: deque[loop.Event] = deque()
+        self._commands: SimpleQueue[loop.Control] = SimpleQueue()
+        self._model = ThreadPoolExecutor(1, thread_name_prefix="l2l-optimizer") if executor.threaded else None
+        self._call: tuple[Future[Any], Callable[[Any], loop.Event]] | None = None
+        self._finish: loop.Finish | None = None
+        self._meter = Meter(record, optimizer.objectives)
+        self._paused = self._stopping = False
+        self._control = self._control_count()
+        self._folded = self._looked = self._shown = time.monotonic()
+
+    def command(self, control: loop.Control) -> None:
+        """Ask for a stop, a pause or its end; may be called from any thread and from a signal handler."""
+        self._commands.put(control)
+        self._executor.wake()
+
+    def adopt(self, x: Floats, origin: int, parents: list[int]) -> None:
+        """Enter individuals that the optimizer did not propose, before it is asked for more."""
+        first = self._loop.n_asked
+        info = {"parents": np.array([[p, -1] for p in parents])} if parents else {}
+        candidates = Candidates(x, info, np.arange(first, first + len(x)))
+        self._optimizer.adopt(candidates.ids.tolist(), x)
+        self._record_ask(candidates, origin)
+        self._loop.in_flight.update(dict.fromkeys(candidates.ids.tolist(), 1))
+        self._loop.n_asked += len(x)
+
+    def run(self) -> loop.Finish:
+        """Run to the end.
+
+        Raises
+        ------
+        L2LError
+            If the store cannot be written any more or the cluster is lost; what was recorded is safe.
+        """
+        try:
+            self._writer.reserve(self._policy.evaluations)
+            self._set_state("running")
+            self._carry_out(self._loop.start())
+            while self._finish is None:
+                self._look_around()
+                while self._events and self._finish is None:
+                    self._carry_out(self._loop.handle(self._events.popleft()))
+                self._commit()
+                self._keep_house()
+            self._end(self._finish)
+            return self._finish
+        except BaseException as error:
+            self._abandon(error)
+            raise
+        finally:
+            if self._model is not None:
+                self._model.shutdown(wait=False, cancel_futures=True)
+
+    # -- events -------------------------------------------------------------------------------------------------------
+
+    def _look_around(self) -> None:
+        """Turn what happened outside into events."""
+        self._poll_control()
+        with suppress(Empty):
+            while True:
+                control = self._commands.get_nowait()
+                self._stopping |= control.command == "stop"
+                self._events.append(control)
+        if self._executor.capacity != self._loop.capacity:
+            self._events.append(loop.Capacity(self._executor.capacity))
+        self._model_event()
+        if self._events:
+            return
+        ended = self._executor.collect(_WAIT)
+        if ended:
+            self._events.append(loop.Arrived(tuple(missing_outputs(e, self._optimizer.needs) for e in ended)))
+        self._model_event()
+
+    def _model_event(self) -> None:
+        if self._call is not None and self._call[0].done():
+            (future, event_of), self._call = self._call, None
+            self._settle(future.result, event_of)
+
+    def _settle(self, result: Callable[[], Any], event_of: Callable[[Any], loop.Event]) -> None:
+        """Take what the optimizer returned; its exception ends the experiment."""
+        try:
+            returned = result()
+        except Exception as error:
+            problem = f"the optimizer raised {described(error)}"
+            self._finish = loop.Finish("failed", problem)
+            return
+        self._events.append(event_of(returned))
+
+    def _poll_control(self) -> None:
+        if time.monotonic() - self._looked < _LOOK:
+            return
+        self._looked = time.monotonic()
+        count = self._control_count()
+        if count != self._control:
+            self._control = count
+            sent = read_json(self._writer.layout.control) or {}
+            self._commands.put(loop.Control(sent.get("command", "stop"), "stopped by l2l stop"))
+
+    def _control_count(self) -> int:
+        try:
+            return int((read_json(self._writer.layout.control) or {}).get("count", 0))
+        except (OSError, StoreError):
+            return 0
+
+    # -- instructions -------------------------------------------------------------------------------------------------
+
+    def _carry_out(self, instructions: list[loop.Instruction]) -> None:
+        for instruction in instructions:
+            match instruction:
+                case loop.Keep(evaluations):
+                    self._keep(evaluations)
+                case loop.Tell(ids):
+                    self._tell(ids)
+                case loop.Ask(n):
+                    self._use_optimizer(partial(self._optimizer.ask, n), self._asked)
+                case loop.Submit(ids, attempt):
+                    self._submit(ids, attempt)
+                case loop.Pause(paused):
+                    self._paused = paused
+                    self._set_state("paused" if paused else "running")
+                case loop.Finish():
+                    self._finish = instruction
+
+    def _keep(self, evaluations: tuple[Evaluation, ...]) -> None:
+        for e in evaluations:
+            self._results[e.id] = e
+            self._meter.count(e)
+            if set(e.saved) - set(self._optimizer.needs) and set(e.saved) == set(e.arrays):
+                self._writer.keep(e)
+        self._writer.results(evaluations)
+
+    def _tell(self, ids: tuple[int, ...]) -> None:
+        self._writer.told(self._next_event(), ids)
+        self._commit()
+        x = np.array([self._candidates.pop(i)[0] for i in ids])
+        ended = [self._results.pop(i) for i in ids]
+        nothing = (np.nan,) * len(self._optimizer.objectives)
+        fitness = np.array([e.fitness or nothing for e in ended])
+        outputs = {name: [e.arrays.get(name) for e in ended] for name in self._optimizer.needs}
+        results = told(self._optimizer.objectives, np.array(ids), x, fitness, outputs)
+        self._use_optimizer(partial(self._optimizer.tell, results), lambda _: loop.Told())
+
+    def _asked(self, candidates: Candidates) -> loop.Event:
+        if not len(candidates):
+            return loop.Asked(self._loop.n_asked, 0, self._optimizer.done)
+        self._record_ask(candidates, OPTIMIZER)
+        return loop.Asked(int(candidates.ids[0]), len(candidates), self._optimizer.done)
+
+    def _record_ask(self, candidates: Candidates, origin: int) -> None:
+        self._writer.asked(self._next_event(), candidates, origin)
+        for row, id in enumerate(candidates.ids.tolist()):
+            info = {name: values[row] for name, values in candidates.info.items()}
+            self._candidates[id] = candidates.x[row], info
+
+    def _submit(self, ids: tuple[int, ...], attempt: int) -> None:
+        self._commit()
+        space, seed = self._optimizer.space, self._optimizer.seed
+        candidates = []
+        for id in ids:
+            x, info = self._candidates[id]
+            candidates.append(Candidate(id, space.decode(x), seed, info, attempt))
+        self._executor.submit(candidates)
+
+    def _use_optimizer(self, work: Callable[[], Any], event_of: Callable[[Any], loop.Event]) -> None:
+        if self._model is None:
+            self._settle(work, event_of)
+            return
+        future = self._model.submit(work)
+        self._call = future, event_of
+        future.add_done_callback(lambda _: self._executor.wake())
+
+    def _next_event(self) -> int:
+        self._event += 1
+        return self._event - 1
+
+    # -- the store ----------------------------------------------------------------------------------------------------
+
+    def _commit(self) -> None:
+        self._writer.commit(durable=self._meter.mean_seconds > _DEAR)
+
+    def _keep_house(self) -> None:
+        now = time.monotonic()
+        if now - self._folded > _FOLD:
+            self._writer.fold()
+            self._folded = time.monotonic()
+        if self._on_progress is not None and now - self._shown > _WAIT:
+            self._shown = now
+            self._on_progress(self.progress())
+
+    def progress(self) -> Progress:
+        """Say how far it is."""
+        in_flight = len(self._loop.in_flight)
+        return self._meter.progress(
+            self._policy.evaluations, in_flight, self._executor.slots, paused=self._paused, stopping=self._stopping
+        )
+
+    def _set_state(self, state: Any, reason: str = "") -> None:
+        self._writer.set_state(state, reason=reason, evaluations=self._policy.evaluations)
+
+    def _end(self, finish: loop.Finish) -> None:
+        self._commit()
+        self._executor.close()
+        self._writer.fold()
+        self._set_state(finish.outcome, finish.reason)
+        if self._on_progress is not None:
+            self._on_progress(self.progress())
+        self._writer.close(complete=self._loop.n_asked >= self._policy.evaluations)
+
+    def _abandon(self, error: BaseException) -> None:
+        """Leave as whole a store as can be left."""
+        reason = str(error) if isinstance(error, L2LError) else described(error)
+        for step in (
+            self._executor.close,
+            lambda: self._set_state("interrupted", reason),
+            lambda: self._writer.close(complete=True),
+        ):
+            with suppress(Exception):
+                step()
+
+
+def _recorded(writer: Writer, id: int, needs: tuple[str, ...]) -> Evaluation:
+    """Rebuild a result that is recorded and that the optimizer was not told."""
+    record = writer.record
+    status, folder = Status(int(record["status"][id])), str(record["saved"][id])
+    fitness = tuple(record["fitness"][id].tolist()) if status is Status.DONE else ()
+    arrays = load_arrays(writer.layout.root / folder) if needs and folder else {}
+    return Evaluation(id, status, int(record["attempt"][id]), fitness, arrays=arrays)

@@ -1,0 +1,51 @@
+"""The contract of an executor: it takes candidates and gives evaluations back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from l2l_dask.evaluating import Where
+from l2l_dask.evaluation import Candidate, Evaluation
+from l2l_dask.optimizee import Optimizee
+
+
+class Executor(ABC):
+    """Runs candidates; the driver's thread alone calls it.
+
+    Attributes
+    ----------
+    threaded : bool
+        Whether evaluations go on while the driver does something else: then the optimizer works on a thread of its own.
+    """
+
+    threaded = False
+
+    @abstractmethod
+    def start(self, optimizee: Optimizee, where: Where) -> None:
+        """Get ready to evaluate ``optimizee``."""
+
+    @property
+    @abstractmethod
+    def slots(self) -> int:
+        """How many evaluations can run at once."""
+
+    @property
+    def capacity(self) -> int:
+        """How many candidates should be in flight."""
+        return self.slots
+
+    @abstractmethod
+    def submit(self, candidates: Sequence[Candidate]) -> None:
+        """Take candidates to be evaluated."""
+
+    @abstractmethod
+    def collect(self, timeout: float) -> list[Evaluation]:
+        """Return what has ended; wait up to ``timeout`` seconds for the first."""
+
+    def wake(self) -> None:
+        """Make :meth:`collect` return early; may be called from any thread."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give up what runs."""

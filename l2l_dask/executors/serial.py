@@ -1,0 +1,45 @@
+"""Evaluation in place."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+
+from l2l_dask.evaluating import Where, evaluate
+from l2l_dask.evaluation import Candidate, Evaluation
+from l2l_dask.executors.base import Executor
+from l2l_dask.optimizee import Optimizee
+
+
+class Serial(Executor):
+    """One after the other, in this very process: for debugging, and for functions that cost nothing.
+
+    Evaluations are not shielded: one that hangs or crashes takes the driver with it.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[Candidate] = deque()
+
+    def start(self, optimizee: Optimizee, where: Where) -> None:
+        self._optimizee, self._where = optimizee, where
+        optimizee.setup()
+
+    @property
+    def slots(self) -> int:
+        return 1
+
+    def submit(self, candidates: Sequence[Candidate]) -> None:
+        self._waiting.extend(candidates)
+
+    def collect(self, timeout: float) -> list[Evaluation]:
+        if not self._waiting:
+            time.sleep(timeout)
+            return []
+        submitted = time.time()
+        result = evaluate(self._optimizee, self._waiting.popleft(), self._where)
+        return [replace(result, submitted=submitted, worker="serial")]
+
+    def close(self) -> None:
+        self._waiting.clear()

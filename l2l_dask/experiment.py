@@ -1,0 +1,255 @@
+"""An experiment: an optimizer, an optimizee and a store, run to the end and resumed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from l2l_dask import config, description, registry, shipping
+from l2l_dask.errors import ConfigError, PluginError, StoreError
+from l2l_dask.optimizer import Optimizer
+from l2l_dask.running import Handle, OnProgress, drive
+from l2l_dask.trajectory import Trajectory, create, load
+
+PICKLED = "pickled"  # the name of what has none
+
+
+class Experiment:
+    """A search that is run once, and can be resumed from its store ever after.
+
+    Parameters
+    ----------
+    optimizee
+        An :class:`~l2l_dask.Optimizee` (instance or class), or a function with ``space`` and ``objectives``.
+    optimizer
+        A registered name, a class, or an instance that is as new.
+    store
+        The folder to create, ``NAME.zarr``.
+    evaluations
+        How many individuals to evaluate, failures included.
+    space, objectives
+        For a function; for an optimizee they replace its own.
+    optimizee_options, optimizer_options
+        For a class or a name.
+    seed
+        Same seed, same search (with one worker: the same events).
+    timeout
+        Seconds per evaluation, after which its process is killed.
+    retries, retry_on
+        Further attempts after an evaluation that ended so: ``"crashed"``, ``"failed"``, ``"timed_out"``.
+    max_failures_in_a_row
+        After so many the experiment stops; 0 for no limit.
+    initial
+        Parameter sets to try first.
+    cluster
+        ``"local"``, ``"serial"``, a scheduler's address or a scheduler file.
+    workers
+        Number of local workers.
+
+    Raises
+    ------
+    L2LError
+        If any of it makes no sense; nothing is written then.
+    """
+
+    def __init__(
+        self,
+        optimizee: Any,
+        optimizer: Any = "steady-state-ga",
+        *,
+        store: str | os.PathLike[str],
+        evaluations: int,
+        space: Any = None,
+        objectives: Any = None,
+        optimizee_options: Mapping[str, Any] | None = None,
+        optimizer_options: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        timeout: float | None = None,
+        retries: int = 1,
+        retry_on: Sequence[str] = ("crashed",),
+        max_failures_in_a_row: int = 20,
+        initial: Sequence[Mapping[str, Any]] = (),
+        cluster: str = "local",
+        workers: int | None = None,
+    ) -> None:
+        folder = Path.cwd()
+        if isinstance(optimizee, str):
+            optimizee = registry.find("optimizees", optimizee, folder)
+        problem = description.problem(optimizee, space, objectives, optimizee_options)
+        described = {
+            "optimizee": {"name": _name_of(optimizee), "options": dict(optimizee_options or {})},
+            "optimizer": {"name": _name_of(optimizer), "options": dict(optimizer_options or {})},
+            "run": {
+                "evaluations": evaluations,
+                "seed": seed,
+                "timeout": None if timeout is None else float(timeout),
+                "retries": retries,
+                "retry_on": list(retry_on),
+                "max_failures_in_a_row": max_failures_in_a_row,
+                "initial": [_plain(params) for params in initial],
+            },
+            "cluster": {"profile": cluster, "workers": workers},
+        }
+        self._set_up(config.parse(described), problem, optimizer, folder, Path(store))
+
+    @classmethod
+    def from_config(cls, path: str | os.PathLike[str], **overrides: Any) -> Experiment:
+        """Read an experiment file.
+
+        Parameters
+        ----------
+        overrides
+            ``store``, ``cluster``, ``workers``, ``evaluations``, ``seed``: replace what the file says unless None.
+        """
+        given = {name: value for name, value in overrides.items() if value is not None}
+        read, folder = config.read(path), Path(path).resolve().parent
+        run = read.run.model_copy(update={k: given[k] for k in ("evaluations", "seed") if k in given})
+        cluster = {
+            "profile": given.get("cluster", read.cluster.profile),
+            "workers": given.get("workers", read.cluster.workers),
+        }
+        changed = read.model_copy(update={"run": run, "cluster": config.ClusterSection(**cluster)})
+        default = folder / (read.run.store or f"runs/{Path(path).stem}.zarr")
+        experiment = cls.__new__(cls)
+        problem = description.problem_of(changed, folder)
+        experiment._set_up(changed, problem, changed.optimizer.name, folder, Path(given.get("store", default)))
+        return experiment
+
+    def _set_up(
+        self, read: config.Config, problem: description.Problem, optimizer: Any, folder: Path, store: Path
+    ) -> None:
+        self.config, self.problem, self.folder, self.store = read, problem, folder, store
+        description.policy(read.run)
+        description.initial_x(problem, read.run.initial)
+        self._optimizer = optimizer
+        self.build_optimizer()  # to refuse what cannot be, before anything is written
+
+    def build_optimizer(self) -> Optimizer:
+        """Make the optimizer as new."""
+        section = self.config.optimizer
+        return description.optimizer(self._optimizer, self.problem, section.options, self.config.run.seed, self.folder)
+
+    def create(self) -> None:
+        """Write the store, empty: the experiment is then queued."""
+        objects = {}
+        if self.config.optimizee.name == PICKLED:
+            objects["optimizee"] = self.problem.optimizee
+        if self.config.optimizer.name == PICKLED:
+            objects["optimizer"] = self._optimizer
+        create(
+            self.store,
+            description.recorded(self.config, self.problem, self.folder),
+            self.problem.space,
+            self.problem.objectives,
+            self.config.run.evaluations,
+            pickled=shipping.pack(objects) if objects else b"",
+        )
+
+    def run(self, client: Any = None, *, on_progress: OnProgress | None = None) -> Trajectory:
+        """Run it and wait for its end.
+
+        Parameters
+        ----------
+        client
+            A connected :class:`distributed.Client`; what ``cluster`` says if None.
+        on_progress
+            Called a few times a second.
+
+        Returns
+        -------
+        Trajectory
+            ``state`` says how it ended.
+        """
+        self.create()
+        return drive(self, client, on_progress=on_progress)
+
+    def start(self, client: Any = None) -> Handle:
+        """Run it on a thread of its own, and return at once with a handle."""
+        self.create()
+        return Handle(self, client)
+
+    @classmethod
+    def resume(
+        cls,
+        store: str | os.PathLike[str],
+        *,
+        optimizee: Any = None,
+        optimizer: Any = None,
+        client: Any = None,
+        evaluations: int | None = None,
+        cluster: str | None = None,
+        workers: int | None = None,
+        timeout: float | None = None,
+        trust_record: bool = False,
+        retry_failed: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> Trajectory:
+        """Go on with a search whose driver ended, however it ended.
+
+        Parameters
+        ----------
+        optimizee, optimizer
+            In place of the recorded ones, for what was defined in a notebook and changed since.
+        evaluations
+            A larger budget.
+        trust_record
+            Go on from the results although the optimizer would not ask the same again.
+        retry_failed
+            Evaluate those that failed again, as new rows.
+
+        Raises
+        ------
+        ReplayError
+            If the optimizer does not repeat what it did.
+        LockedError
+            If the experiment is running.
+        """
+        found = load(store)
+        experiment = cls._restored(found, optimizee, optimizer)
+        run = experiment.config.run
+        most = evaluations or max(run.evaluations, int(found.details.get("evaluations", 0)))
+        if evaluations is not None and evaluations < len(found):
+            raise ConfigError(
+                f"{store} has {len(found)} evaluations already: expected at least as many, got {evaluations}"
+            )
+        run = run.model_copy(update={"evaluations": most, "timeout": timeout or run.timeout})
+        section = experiment.config.cluster.changed(cluster, workers)
+        experiment.config = experiment.config.model_copy(update={"run": run, "cluster": section})
+        return drive(experiment, client, trust=trust_record, retry_failed=retry_failed, on_progress=on_progress)
+
+    @classmethod
+    def _restored(cls, found: Trajectory, optimizee: Any, optimizer: Any) -> Experiment:
+        read, folder = description.restored(found.experiment)
+        objects: dict[str, Any] = {}
+        if PICKLED in (read.optimizee.name, read.optimizer.name) and found.layout.pickled.exists():
+            try:
+                objects = shipping.unpack(found.layout.pickled.read_bytes())
+            except Exception as error:
+                raise StoreError(
+                    f"{found.layout.pickled} cannot be opened here ({type(error).__name__}: {error})"
+                ) from error
+        optimizee = optimizee if optimizee is not None else objects.get("optimizee")
+        optimizer = optimizer if optimizer is not None else objects.get("optimizer", read.optimizer.name)
+        if optimizee is None:
+            problem = description.problem_of(read, folder)
+        else:
+            own = getattr(optimizee, "space", None)
+            problem = description.problem(optimizee, None if own else found.space, None if own else found.objectives)
+        if problem.space.to_dict() != found.space.to_dict() or problem.objectives != found.objectives:
+            raise PluginError(
+                f"{found.layout.root} was run with another space or other objectives than the optimizee has now"
+            )
+        experiment = cls.__new__(cls)
+        experiment._set_up(read, problem, optimizer, folder, found.layout.root)
+        return experiment
+
+
+def _name_of(thing: Any) -> str:
+    return description.reference(thing) or PICKLED
+
+
+def _plain(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn arrays into lists, which can be recorded."""
+    return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in params.items()}

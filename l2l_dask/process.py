@@ -1,0 +1,163 @@
+"""The other side of :mod:`l2l_dask.child`: starting, watching and killing the process that evaluates."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import pickle
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import psutil
+
+from l2l_dask.child import Payload
+from l2l_dask.evaluation import Candidate, Evaluation, Status
+
+_LOOK = 0.25  # seconds between two looks at the memory in use
+_TAIL = 4000  # bytes kept of what a failed evaluation printed
+_LAST_BREATH = 5.0
+
+
+class Child:
+    """One process that evaluates one candidate at a time, kept warm; started anew when it was lost.
+
+    Parameters
+    ----------
+    payload
+        What it evaluates.
+    timeout
+        Seconds an evaluation may take; None for no limit.
+    memory_limit
+        Bytes that the process and what it started may use; 0 for no limit.
+    """
+
+    def __init__(self, payload: Payload, timeout: float | None = None, memory_limit: int = 0) -> None:
+        self._payload = payload
+        self._timeout = math.inf if timeout is None else timeout
+        self._memory_limit = memory_limit
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+        self._problem = ""
+        self._scratch = Path(tempfile.mkdtemp(prefix="l2l-child-"))
+        self._output = tempfile.TemporaryFile(dir=self._scratch)  # noqa: SIM115
+        # The kernel ties a child to the life of the thread that started it: this one lives as long as we do.
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="l2l-starter")
+
+    def evaluate(self, candidate: Candidate) -> Evaluation:
+        """Evaluate, whatever happens."""
+        begun = Evaluation(
+            candidate.id, Status.FAILED, candidate.attempt, host=socket.gethostname(), started=time.time()
+        )
+        try:
+            if self._process is None:
+                self._starter.submit(self._start).result()
+            if self._problem:
+                problem, self._problem = self._problem, ""
+                return self._failed(begun, Status.FAILED, problem)
+            self._output.truncate(0)
+            begun = replace(begun, started=time.time())
+            return self._exchange(candidate, begun)
+        except (EOFError, OSError):
+            return self._failed(begun, Status.CRASHED, self._obituary())
+
+    def _start(self) -> None:
+        ours, theirs = Pipe()
+        with theirs:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "l2l_dask.child",
+                    str(theirs.fileno()),
+                    str(os.getpid()),
+                    str(self._scratch),
+                ],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=self._output,
+                start_new_session=True,
+            )
+        self._connection = ours
+        ours.send_bytes(pickle.dumps(self._payload))
+        self._problem = ours.recv_bytes().decode()
+
+    def _exchange(self, candidate: Candidate, begun: Evaluation) -> Evaluation:
+        assert self._connection is not None
+        self._connection.send_bytes(pickle.dumps(candidate))
+        until = time.monotonic() + self._timeout
+        while not self._connection.poll(max(0.0, min(until - time.monotonic(), _LOOK))):
+            if time.monotonic() >= until:
+                return self._failed(begun, Status.TIMED_OUT, f"TimeoutError: took longer than {self._timeout:g} s")
+            used = self._memory() if self._memory_limit else 0
+            if used > self._memory_limit:
+                limit = self._memory_limit
+                return self._failed(
+                    begun, Status.CRASHED, f"MemoryError: used {used / 1e6:.0f} MB, the limit is {limit / 1e6:.0f} MB"
+                )
+        result: Evaluation = pickle.loads(self._connection.recv_bytes())
+        if result.error:
+            result = replace(result, error=result.error + self._tail())
+        return result
+
+    def _memory(self) -> int:
+        assert self._process is not None
+        try:
+            family = psutil.Process(self._process.pid)
+            return sum(p.memory_info().rss for p in [family, *family.children(recursive=True)])
+        except psutil.NoSuchProcess:
+            return 0
+
+    def _failed(self, begun: Evaluation, status: Status, reason: str) -> Evaluation:
+        finished = time.time()
+        self.kill()
+        return replace(begun, status=status, finished=finished, error=reason + self._tail())
+
+    def _obituary(self) -> str:
+        """Say how the process ended."""
+        if self._process is None:
+            return "ProcessError: the process could not be started"
+        try:
+            code = self._process.wait(_LAST_BREATH)
+        except subprocess.TimeoutExpired:
+            return "ProcessError: the process closed its connection"
+        if code >= 0:
+            return f"ProcessError: the process exited with status {code}"
+        return f"ProcessError: the process was killed by {signal.Signals(-code).name}"
+
+    def _tail(self) -> str:
+        """Quote the end of what was printed."""
+        self._output.seek(0, os.SEEK_END)
+        self._output.seek(max(0, self._output.tell() - _TAIL))
+        printed = self._output.read().decode(errors="replace").strip("\0\n")
+        return f"\nprinted:\n{printed}" if printed else ""
+
+    def kill(self) -> None:
+        """End the process and all that it started."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if self._connection is not None:
+            self._connection.close()
+
+    def close(self) -> None:
+        """End the process and remove its files."""
+        self.kill()
+        self._starter.shutdown()
+        self._output.close()
+        shutil.rmtree(self._scratch, ignore_errors=True)

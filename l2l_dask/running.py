@@ -1,0 +1,168 @@
+"""Running an experiment: everything it needs is opened, driven, and closed again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from l2l_dask import config, description, shipping
+from l2l_dask.driver import Driver
+from l2l_dask.evaluating import Where
+from l2l_dask.evaluation import Status
+from l2l_dask.executors import Executor, Serial
+from l2l_dask.loop import Control
+from l2l_dask.progress import Progress
+from l2l_dask.replay import replay
+from l2l_dask.signals import obeying
+from l2l_dask.trajectory import INITIAL, RETRY, Trajectory, Writer, load
+
+if TYPE_CHECKING:
+    from l2l_dask.experiment import Experiment
+
+OnProgress: TypeAlias = Callable[[Progress], None]
+
+
+def drive(
+    experiment: Experiment,
+    client: Any,
+    *,
+    trust: bool = False,
+    retry_failed: bool = False,
+    on_progress: OnProgress | None = None,
+    on_driver: Callable[[Driver], None] | None = None,
+) -> Trajectory:
+    """Bring a store to its end, from wherever it is."""
+    problem, run = experiment.problem, experiment.config.run
+    optimizer = experiment.build_optimizer()
+    writer = Writer(experiment.store, problem.space)
+    try:
+        replay(optimizer, writer.record, writer.layout.root, trust=trust)
+        where = Where(str(writer.layout.root.resolve()), writer.described["uuid"], writer.epoch, optimizer.needs)
+        with _executor(experiment.config, client) as executor:
+            executor.start(problem.optimizee, where)
+            retries = _failed(writer) if retry_failed else []
+            policy = description.policy(run)
+            policy = replace(policy, evaluations=max(policy.evaluations, len(writer.record) + len(retries)))
+            driver = Driver(optimizer, executor, writer, policy, on_progress=on_progress)
+            if not len(writer.record) and run.initial:
+                driver.adopt(np.array(description.initial_x(problem, run.initial)), INITIAL, [])
+            if retries:
+                driver.adopt(writer.record["x"][retries], RETRY, retries)
+            if on_driver is not None:
+                on_driver(driver)
+            with obeying(driver):
+                driver.run()
+    except BaseException:
+        writer.abandon()
+        raise
+    return load(experiment.store)
+
+
+def _failed(writer: Writer) -> list[int]:
+    status = writer.record["status"]
+    bad = [Status.FAILED, Status.TIMED_OUT, Status.CRASHED]
+    return [int(i) for i in np.flatnonzero(np.isin(status, bad))]
+
+
+@contextmanager
+def _executor(read: config.Config, client: Any) -> Iterator[Executor]:
+    """Open what the experiment runs on."""
+    if client is None and read.cluster.profile == "serial":
+        yield Serial()
+        return
+    if isinstance(client, Executor):
+        yield client
+        return
+    from l2l_dask import cluster
+    from l2l_dask.executors.dask import Dask
+
+    paths, timeout = shipping.user_paths(), read.run.timeout
+    if client is not None:
+        yield Dask(client, timeout, paths)
+        return
+    with cluster.open(read.cluster.profile, read.cluster.workers) as (opened, local):
+        yield Dask(opened, timeout, paths, local=local)
+
+
+class Handle:
+    """A running experiment, from the process that runs it.
+
+    Attributes
+    ----------
+    store : pathlib.Path
+    """
+
+    def __init__(self, experiment: Experiment, client: Any) -> None:
+        self.store = experiment.store
+        self.progress: Progress | None = None
+        self._driver: Driver | None = None
+        self._result: Trajectory | None = None
+        self._error: BaseException | None = None
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(experiment, client), name="l2l-driver", daemon=True)
+        self._thread.start()
+
+    def _run(self, experiment: Experiment, client: Any) -> None:
+        try:
+            self._result = drive(experiment, client, on_progress=self._note, on_driver=self._take)
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._ready.set()
+
+    def _note(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def _take(self, driver: Driver) -> None:
+        self._driver = driver
+        self._ready.set()
+
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def best(self) -> Any:
+        """The best individual so far, None before the first."""
+        return next(iter(load(self.store).best()), None)
+
+    def show(self) -> str:
+        """Say in a line how far it is."""
+        p = self.progress
+        return f"{self.store}: {load(self.store).state}" + (f", {p.ended} of {p.total}, best {p.best}" if p else "")
+
+    def stop(self, *, now: bool = False) -> None:
+        """Ask no more; with ``now``, do not wait for what runs either."""
+        self._command(Control("stop-now" if now else "stop", "stopped by its handle"))
+
+    def pause(self) -> None:
+        self._command(Control("pause"))
+
+    def unpause(self) -> None:
+        self._command(Control("unpause"))
+
+    def _command(self, control: Control) -> None:
+        self._ready.wait()
+        if self._driver is not None:
+            self._driver.command(control)
+
+    def wait(self, timeout: float | None = None) -> Trajectory:
+        """Wait for the end.
+
+        Raises
+        ------
+        TimeoutError
+            If it has not come by then.
+        """
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            raise TimeoutError(f"{self.store} still runs after {timeout} s")
+        if self._error is not None:
+            raise self._error
+        assert self._result is not None
+        return self._result

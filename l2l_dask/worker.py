@@ -1,0 +1,72 @@
+"""What a Dask worker does for an experiment: it keeps one warm child process for each of its slots.
+
+The optimizee travels once to each worker, as opaque bytes inside a worker plugin, and is opened in the child alone: an
+import that fails there is a recorded error, never a dead worker.
+"""
+
+from __future__ import annotations
+
+import queue
+import signal
+import threading
+from contextlib import suppress
+from dataclasses import replace
+from typing import cast
+
+from distributed import Worker, WorkerPlugin, get_worker
+
+from l2l_dask.child import Payload
+from l2l_dask.evaluation import Candidate, Evaluation
+from l2l_dask.process import Child
+
+
+class EvaluationPlugin(WorkerPlugin):
+    """One experiment's processes on a worker.
+
+    Parameters
+    ----------
+    name
+        Unique for each driver.
+    payload
+        What is evaluated.
+    timeout
+        Seconds per evaluation; None for no limit.
+    local
+        Whether the worker belongs to the driver's own terminal: then Ctrl-C is the driver's business.
+    """
+
+    def __init__(self, name: str, payload: Payload, timeout: float | None, *, local: bool) -> None:
+        self.name = name
+        self._payload = payload
+        self._timeout = timeout
+        self._local = local
+
+    def setup(self, worker: Worker) -> None:
+        if self._local and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._worker_name = str(worker.name)
+        slots = worker.state.nthreads
+        limit = int((worker.memory_manager.memory_limit or 0) / slots)
+        self._children: queue.LifoQueue[Child] = queue.LifoQueue()
+        self._all = [Child(self._payload, self._timeout, limit) for _ in range(slots)]
+        for child in self._all:
+            self._children.put(child)
+
+    def teardown(self, worker: Worker) -> None:  # noqa: ARG002
+        for child in self._all:
+            with suppress(OSError):
+                child.close()
+
+    def evaluate(self, candidate: Candidate) -> Evaluation:
+        """Evaluate in a free child process."""
+        child = self._children.get()
+        try:
+            return replace(child.evaluate(candidate), worker=self._worker_name)
+        finally:
+            self._children.put(child)
+
+
+def evaluate(plugin: str, candidate: Candidate) -> Evaluation:
+    """Evaluate one candidate on the worker that runs this; the function that is submitted to Dask."""
+    found = cast(EvaluationPlugin, get_worker().plugins[plugin])
+    return found.evaluate(candidate)
