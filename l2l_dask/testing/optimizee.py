@@ -14,11 +14,11 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeAlias
 
-import cloudpickle
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,6 +26,7 @@ from l2l_dask.errors import L2LError
 from l2l_dask.evaluation import Candidate, Objectives
 from l2l_dask.optimizee import Context, FunctionOptimizee, Optimizee, Target
 from l2l_dask.registry import load_file
+from l2l_dask.shipping import pack, unpack
 from l2l_dask.space import Params, Space
 
 Process: TypeAlias = Literal["cwd", "random"]
@@ -131,32 +132,31 @@ def _check_import(optimizee: Optimizee, simulator: str) -> None:
     rule = "the simulator is imported when it is used, not with the optimizee"
     defined = optimizee.function if isinstance(optimizee, FunctionOptimizee) else type(optimizee)
     module, file = defined.__module__, Path(inspect.getfile(defined))
-    by_name = module != "__main__" and find_spec(module.partition(".")[0]) is not None
-    answer = _in_a_fresh_process(_imports, (module if by_name else file, simulator))
+    answer = _in_a_fresh_process(_imports, (module, file, simulator))
     if isinstance(answer, str):
         _broken(optimizee, rule, f"its module cannot be imported in a fresh process: {answer}")
     if answer:
         _broken(optimizee, rule, f"importing {module} imports {simulator}: do so in setup() or evaluate()")
 
 
-def _imports(question: tuple[str | Path, str]) -> bool:
-    module, simulator = question
-    if isinstance(module, Path):
-        load_file(module)
+def _imports(question: tuple[str, Path, str]) -> bool:
+    module, file, simulator = question
+    if module != "__main__" and find_spec(module.partition(".")[0]) is not None:
+        import_module(module)
     else:
-        __import__(module)
+        load_file(file)
     return simulator in sys.modules
 
 
 def _check_pickles(optimizee: Optimizee, when: str) -> bytes:
     try:
-        packed: bytes = cloudpickle.dumps(optimizee)
-        pickle.loads(packed)
+        packed = pack(optimizee)
+        unpack(packed)
     except Exception as error:
         _broken(
             optimizee,
             "an optimizee can be pickled at any time",
-            f"{when} it cannot ({type(error).__name__}: {error}); make such state in setup(), drop it in __getstate__",
+            f"{when} it cannot ({error}); make such state in setup(), and drop it in __getstate__",
         )
     return packed
 
@@ -247,8 +247,7 @@ def _check_order(optimizee: Optimizee, params: Sequence[Params], first: Sequence
 
 def _check_copy(optimizee: Optimizee, params: Sequence[Params], first: Sequence[Outcome]) -> None:
     """Evaluate a copy made after setup() and evaluations, which must work like a new one."""
-    _check_pickles(optimizee, "after evaluate()")
-    restored = pickle.loads(cloudpickle.dumps(optimizee))
+    restored = unpack(_check_pickles(optimizee, "after evaluate()"))
     restored.setup()
     for i in range(min(1, len(params))):
         difference = first[i].differs(_evaluated(restored, params, i))
@@ -273,7 +272,7 @@ def _check_fresh_process(optimizee: Optimizee, packed: bytes, params: list[Param
 
 def _evaluate_packed(question: tuple[bytes, list[Params]]) -> list[Outcome]:
     packed, params = question
-    optimizee = pickle.loads(packed)
+    optimizee = unpack(packed)
     optimizee.setup()
     return [_evaluated(optimizee, params, i) for i in range(len(params))]
 
