@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,9 +10,12 @@ from typing import Any
 
 from l2l_dask import config, description, registry, shipping
 from l2l_dask.errors import ConfigError, PluginError, StoreError
+from l2l_dask.optimizee import Target
 from l2l_dask.optimizer import Optimizer
 from l2l_dask.running import Handle, OnProgress, drive
 from l2l_dask.trajectory import Trajectory, create, load
+
+_log = logging.getLogger(__name__)
 
 PICKLED = "pickled"  # the name of what has none
 
@@ -145,7 +149,15 @@ class Experiment:
             self.problem.objectives,
             self.config.run.evaluations,
             pickled=shipping.pack(objects) if objects else b"",
+            targets=self._targets(),
         )
+
+    def _targets(self) -> Mapping[str, Target]:
+        try:
+            return self.problem.optimizee.targets()
+        except Exception as error:  # only the report is poorer, and a login node may lack the simulator
+            _log.warning("the report will show no target: %s: %s", type(error).__name__, error)
+            return {}
 
     def run(self, client: Any = None, *, on_progress: OnProgress | None = None) -> Trajectory:
         """Run it and wait for its end.

@@ -56,6 +56,10 @@ class Layout:
         return self.private / "objects.pickle"
 
     @property
+    def targets(self) -> Path:
+        return self.private / "targets"
+
+    @property
     def saved(self) -> Path:
         return self.root / "saved"
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from l2l_dask.errors import StoreError
 from l2l_dask.evaluation import Objectives, Status
+from l2l_dask.optimizee import Target
 from l2l_dask.saving import load_arrays
 from l2l_dask.space import Categorical, Floats, Integer, Params, Space
 from l2l_dask.trajectory.columns import quiet_zarr
@@ -105,6 +106,12 @@ class Trajectory:
         if not folder:
             return {}
         return load_arrays(self.layout.root / folder)
+
+    def targets(self) -> dict[str, Target]:
+        """Load what saved arrays should look like, by name."""
+        axes = read_json(self.layout.targets / "axes.json") or {}
+        values = load_arrays(self.layout.targets)
+        return {name: Target(values[name], *axis) for name, axis in axes.items() if name in values}
 
     def error(self, id: int) -> str:
         """Return why an individual failed: the whole traceback and what was printed; empty if it did not."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from l2l_dask.errors import StoreError
 from l2l_dask.evaluation import Candidates, Evaluation, Objectives, Status
+from l2l_dask.optimizee import Target
 from l2l_dask.saving import save_arrays, saved_folder
 from l2l_dask.space import Space
 from l2l_dask.trajectory import columns
@@ -38,6 +39,7 @@ def create(
     capacity: int,
     *,
     pickled: bytes = b"",
+    targets: Mapping[str, Target] | None = None,
 ) -> None:
     """Create a store, whole or not at all.
 
@@ -49,6 +51,8 @@ def create(
         Number of rows to start with.
     pickled
         Objects that have no name by which they could be found again.
+    targets
+        What saved arrays should look like.
 
     Raises
     ------
@@ -69,6 +73,10 @@ def create(
         write_json(layout.state, {"state": "queued", "evaluations": capacity})
         if pickled:
             layout.pickled.write_bytes(pickled)
+        if targets:
+            save_arrays(layout.targets, {name: np.asarray(t.values) for name, t in targets.items()})
+            axes = {name: [t.step, t.label, t.step_label] for name, t in targets.items()}
+            write_json(layout.targets / "axes.json", axes)
         os.rename(temporary, store)
     except OSError as error:
         raise StoreError(

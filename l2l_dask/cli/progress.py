@@ -1,0 +1,107 @@
+"""The progress line, and the last words of a run; both on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from l2l_dask.cli.show import counted, summary
+from l2l_dask.progress import Progress
+from l2l_dask.trajectory import Trajectory
+
+_QUIET = 30.0  # seconds between two lines where standard error is not a terminal
+_BAR = 20
+
+
+@contextmanager
+def bar(store: Path) -> Iterator[Callable[[Progress], None]]:
+    """Show progress: one line that is renewed on a terminal, a line now and then elsewhere."""
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield _lines(console)
+        return
+    with Live(Text(f"{store}: starting the workers"), console=console, refresh_per_second=5, transient=False) as live:
+        yield lambda progress: live.update(Text(line(progress, console.width), no_wrap=True, overflow="ellipsis"))
+
+
+def _lines(console: Console) -> Callable[[Progress], None]:
+    last = time.monotonic() - _QUIET
+
+    def show(progress: Progress) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _QUIET or progress.ended >= progress.total:
+            last = time.monotonic()
+            console.print(line(progress, 0), soft_wrap=True)
+
+    return show
+
+
+def line(p: Progress, width: int) -> str:
+    """Put progress into a line; the less important parts go first where the terminal is narrow."""
+    done = min(_BAR, _BAR * p.ended // max(p.total, 1))
+    left = "" if p.seconds_left is None or p.ended >= p.total else f"{_clock(p.seconds_left)} left"
+    parts = [
+        f"{'━' * done}{'─' * (_BAR - done)} {p.ended}/{p.total}",
+        _doing(p),
+        "" if p.best is None else f"best {p.best:.6g}",
+        f"{p.failed} failed" if p.failed else "",
+        left,
+        f"{p.rate:.3g}/s",
+        f"{min(p.in_flight, p.slots)}/{p.slots} workers busy",
+        _clock(p.seconds),
+    ]
+    parts = [part for part in parts if part]
+    while width and len(parts) > 2 and len("  ".join(parts)) > width:
+        parts.pop()
+    return "  ".join(parts)
+
+
+def _doing(p: Progress) -> str:
+    if p.stopping:
+        return f"stopping: waits for {p.in_flight} running (Ctrl-C again: at once)"
+    if p.paused:
+        return "paused"
+    return "waiting for workers" if p.slots == 0 else ""
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def conclude(ended: Trajectory, *, report: bool, as_json: bool) -> None:
+    """Say how it ended, write the report, and exit with the status that says so too."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    content = summary(ended)
+    first, _, rest = str(content["reason"]).partition("\n")
+    console.print(f"{content['state']}: {first}", markup=False)
+    if rest:
+        console.print(rest, markup=False)
+    console.print(counted(content["evaluations"]), markup=False)
+    if content["best"]:
+        fitness = ", ".join(f"{name} = {value:.6g}" for name, value in content["best"]["fitness"].items())
+        console.print(f"best: individual {content['best']['id']}, {fitness}", markup=False)
+    if report and len(ended):
+        from l2l_dask.dashboard.report import write
+
+        path = ended.layout.root / "report.html"
+        write(ended, path)
+        console.print(f"report: {path}", markup=False)
+    command = "l2l show" if content["state"] == "finished" else "go on with: l2l resume"
+    console.print(f"{command} {ended.layout.root}", markup=False)
+    if as_json:
+        json.dump(content, sys.stdout)
+        sys.stdout.write("\n")
+    if content["state"] == "failed":
+        raise SystemExit(1)
+    if first.startswith("interrupted by"):
+        raise SystemExit(130)

@@ -1,0 +1,111 @@
+"""``l2l list`` and ``l2l show``."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from l2l_dask.errors import L2LError, StoreError
+from l2l_dask.trajectory import Individual, Trajectory, load
+
+
+def summary(trajectory: Trajectory, best: int = 1) -> dict[str, Any]:
+    """Sum a trajectory up, in JSON types."""
+    ranked = [_individual(individual) for individual in trajectory.best(best)]
+    started, finished = trajectory.record["started"], trajectory.record["finished"]
+    known = ~np.isnan(finished)
+    return {
+        "store": str(trajectory.layout.root),
+        "state": trajectory.state,
+        "reason": str(trajectory.details.get("reason", "")),
+        "evaluations": trajectory.counts() | {"budget": int(trajectory.details.get("evaluations", len(trajectory)))},
+        "objectives": trajectory.objectives.to_dict(),
+        "optimizer": trajectory.experiment["optimizer"]["name"],
+        "optimizee": trajectory.experiment["optimizee"]["name"] or trajectory.experiment["optimizee"]["command"],
+        "best": ranked[0] if ranked else None,
+        "ranking": ranked,
+        "seconds": float(finished[known].max() - np.nanmin(started)) if known.any() else 0.0,
+    }
+
+
+def _individual(individual: Individual) -> dict[str, Any]:
+    params = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in individual.params.items()}
+    return {"id": individual.id, "fitness": individual.fitness, "params": params}
+
+
+def one_store(store: Path, best: int, *, as_json: bool) -> None:
+    """Print one store's summary."""
+    trajectory = load(store)
+    content = summary(trajectory, best)
+    if as_json:
+        json.dump(content, sys.stdout)
+        sys.stdout.write("\n")
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    reason = f" ({content['reason'].partition(chr(10))[0]})" if content["reason"] else ""
+    console.print(f"[bold]{escape(str(store))}[/bold]: {content['state']}{escape(reason)}")
+    console.print(f"{escape(str(content['optimizer']))} on {escape(str(content['optimizee']))}")
+    console.print(counted(content["evaluations"]))
+    for rank in content["ranking"]:
+        fitness = ", ".join(f"{name} = {value:.6g}" for name, value in rank["fitness"].items())
+        console.print(f"\n[bold]individual {rank['id']}[/bold]  {escape(fitness)}")
+        for name, value in rank["params"].items():
+            console.print(f"  {escape(name)} = {escape(_short(value))}")
+    for id in np.flatnonzero([bool(text) for text in trajectory.record["error"]])[:3].tolist():
+        console.print(f"\n[red]individual {id} failed[/red]: {escape(str(trajectory.record['error'][id]))}")
+    if content["state"] in ("stopped", "interrupted", "failed"):
+        console.print(f"\ngo on with: l2l resume {escape(str(store))}")
+
+
+def counted(counts: dict[str, int]) -> str:
+    """Say the counts that are not zero."""
+    parts = [f"{n} {label.replace('_', ' ')}" for label, n in counts.items() if n and label not in ("total", "budget")]
+    return f"{counts['total']} of {counts['budget']} evaluations: {', '.join(parts) or 'none yet'}"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = json.dumps(value, default=str)
+    return text if len(text) < 100 else f"{text[:97]}..."
+
+
+def table_of_stores(folder: Path, *, as_json: bool) -> None:
+    """Print a line for each store below a folder."""
+    if not folder.is_dir():
+        raise StoreError(f"there is no folder {folder}")
+    stores = [folder] if folder.suffix == ".zarr" else sorted(folder.rglob("*.zarr"))
+    rows = [_row(store) for store in stores if not store.name.startswith(".")]
+    if as_json:
+        json.dump({"experiments": rows}, sys.stdout)
+        sys.stdout.write("\n")
+        return
+    table = Table(box=None)
+    for title in ("store", "state", "done", "failed", "of", "best"):
+        table.add_column(title, justify="left" if title in ("store", "state") else "right", overflow="fold")
+    for row in rows:
+        if "problem" in row:
+            table.add_row(escape(row["store"]), "[red]unreadable[/red]", "", "", "", "")
+            continue
+        n = row["evaluations"]
+        failed = n["failed"] + n["timed_out"] + n["crashed"]
+        fitness = next(iter(row["best"]["fitness"].values()), math.nan) if row["best"] else math.nan
+        shown = "" if math.isnan(fitness) else f"{fitness:.6g}"
+        table.add_row(escape(row["store"]), row["state"], str(n["done"]), str(failed), str(n["budget"]), shown)
+    console = Console()
+    console.print(table if rows else f"no experiments below {folder}")
+
+
+def _row(store: Path) -> dict[str, Any]:
+    try:
+        return summary(load(store))
+    except L2LError as error:
+        return {"store": str(store), "problem": str(error)}
