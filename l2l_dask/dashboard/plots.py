@@ -19,6 +19,7 @@ from l2l_dask.trajectory import Trajectory
 BLUE, ORANGE, GREY, RED = "#0072B2", "#E69F00", "#999999", "#D55E00"
 
 MOST_POINTS = 10_000
+_MOST_VECTORS = 3_000  # points; beyond, a vector graphic gets slow
 _LOG_SPAN = 100.0
 
 
@@ -41,12 +42,13 @@ def fitness(trajectory: Trajectory, objective: int = 0) -> figure:
         y=o.name,
         log=spans_decades(values * sign),
     )
+    plot.output_backend = "svg" if len(shown) <= _MOST_VECTORS else "canvas"
     points = ColumnDataSource({"number": number[shown], "fitness": values[shown] * sign, "id": ids[shown]})
     steps = ColumnDataSource(_corners(number, best * sign))
     each = plot.scatter("number", "fitness", source=points, size=4, color=BLUE, alpha=0.35)
     line = plot.step("number", "best", source=steps, mode="after", line_width=2.5, color=ORANGE)
     plot.add_tools(HoverTool(renderers=[each], tooltips=[("individual", "@id"), (o.name, "@fitness")]))
-    _legend(plot, [("each individual", each), ("best so far", line)])
+    _legend(plot, [("each individual", each), ("best so far", line)], "top_right" if sign > 0 else "bottom_right")
     return plot
 
 
@@ -99,8 +101,10 @@ def _figure(*, title: str, x: str, y: str, log: bool = False) -> figure:
     return plot
 
 
-def _legend(plot: figure, items: Sequence[tuple[str, Any]]) -> None:
+def _legend(plot: figure, items: Sequence[tuple[str, Any]], location: str = "top_right") -> None:
     entries = [LegendItem(label=label, renderers=[glyph]) for label, glyph in items]
     legend = Legend(items=entries, orientation="horizontal")
+    legend.location = location
     legend.border_line_color = None
-    plot.add_layout(legend, "above")
+    legend.background_fill_alpha = 0.8
+    plot.add_layout(legend)

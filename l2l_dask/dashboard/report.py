@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from bokeh.embed import components
-from bokeh.resources import INLINE
+from bokeh.resources import Resources
 
 from l2l_dask.dashboard import plots
 from l2l_dask.errors import StoreError
@@ -74,7 +74,12 @@ def html(trajectory: Trajectory) -> str:
         _failures(trajectory),
         _provenance(trajectory),
     ]
-    return _PAGE.format(title=escape(name), script=INLINE.render(), body="\n".join(body), plots=script)
+    return _PAGE.format(
+        title=escape(name),
+        script=Resources(mode="inline", components=["bokeh"]).render(),
+        body="\n".join(body),
+        plots=script,
+    )
 
 
 def _summary(trajectory: Trajectory) -> str:
