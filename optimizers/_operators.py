@@ -30,6 +30,9 @@ def tournament(rng: np.random.Generator, n: int, size: int) -> int:
     return min(rank, n - 1)
 
 
+_FAR = 1e9  # in units of an unbounded parameter's scale: on a plateau it must not drift to infinity
+
+
 class Operators:
     """Crossover, mutation and repair for the dimensions of one space."""
 
@@ -76,9 +79,10 @@ class Operators:
 
     def repair(self, x: Floats) -> Floats:
         """Reflect at the bounds, and move integers and categoricals to the centre of their bin."""
-        inside = np.maximum(1.0 - np.abs(1.0 - np.abs(x)), 0.0)
+        folded = np.abs(x)
+        inside = np.maximum(np.minimum(folded, 2.0 - folded), 0.0)
         if not self._all_bounded:
-            inside = np.where(self._bounded, inside, x)
+            inside = np.where(self._bounded, inside, np.clip(x, -_FAR, _FAR))
         return self._space.snap(inside) if self._any_discrete else inside
 
 

@@ -57,7 +57,7 @@ class SteadyStateGA(Optimizer):
     mate_par
         Alpha of the blend crossover; with 0.5 the population neither contracts nor expands by crossover alone.
     diff_par
-        Scale F of the difference vector.
+        Scale F of the difference vector; smaller converges sooner, and sooner to the wrong place.
     mut_par
         Largest mutation step r, in encoded units: 1 is a bounded parameter's range, or an unbounded one's ``scale``.
 
@@ -89,7 +89,7 @@ class SteadyStateGA(Optimizer):
         ind_prob: float | None = None,
         tourn_size: int = 3,
         mate_par: float = 0.5,
-        diff_par: float = 0.5,
+        diff_par: float = 1.0,
         mut_par: float = 0.5,
     ) -> None:
         super().__init__(space, objectives, seed=seed)
