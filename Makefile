@@ -33,7 +33,6 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 demo: $(STAMP) ## fit a neuron's ion channels to a target response, and write a report
 	@rm -rf '$(DEMO_STORE)'
 	@$(BIN)/l2l run examples/arbor-cell.toml
-	@find '$(CURDIR)/$(DEMO_STORE)' -maxdepth 1 '(' -name '*.html' -o -name '*.png' ')' -exec echo 'The report: {}' ';'
 
 test: lint ## lint, then all tests but the soak tests
 	@$(BIN)/python -m pytest
