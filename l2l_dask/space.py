@@ -88,7 +88,9 @@ class Space(Mapping[str, Parameter]):
         offset, width, log, n = (np.array(c) for c in zip(*columns, strict=True))
         self._offset, self._width, self._log = offset.astype(float), width.astype(float), log.astype(bool)
         self.n_values: NDArray[np.int64] = n.astype(np.int64)
-        self._discrete = self.n_values > 0
+        self._any_log = bool(self._log.any())
+        discrete = self.n_values > 0
+        self._bins, self._log_integer = np.flatnonzero(discrete & ~self._log), np.flatnonzero(discrete & self._log)
         each = [p for p in self._parameters.values() for _ in range(p.size)]
         self.bounded: NDArray[np.bool_] = np.array([isinstance(p, Categorical) or p.low is not None for p in each])
         ends = [_ends(p) for p in each]
@@ -167,9 +169,17 @@ class Space(Mapping[str, Parameter]):
     def snap(self, x: ArrayLike) -> Floats:
         """Move integers and categoricals to the centre of their bin, so that equal parameters have equal vectors."""
         x = np.array(x, dtype=float)
-        if self._discrete.any():
-            x[..., self._discrete] = self._encoded(self._values(x))[..., self._discrete]
+        if len(self._bins):
+            x[..., self._bins] = (self._bin(x) + 0.5) / self.n_values[self._bins]
+        if len(self._log_integer):
+            x[..., self._log_integer] = self._encoded(self._values(x))[..., self._log_integer]
         return x
+
+    def _bin(self, x: Floats) -> Floats:
+        """Return which bin of equal width the non-logarithmic integers and categoricals are in."""
+        n = self.n_values[self._bins]
+        which: Floats = np.minimum(np.floor(np.clip(x[..., self._bins], 0.0, 1.0) * n), n - 1)
+        return which
 
     def active(self, x: ArrayLike) -> NDArray[np.bool_]:
         """Tell which dimensions are active: a (..., dim) array of bool."""
@@ -242,23 +252,20 @@ class Space(Mapping[str, Parameter]):
             raise SpaceError(f"expected vectors of length {self.dim}, got shape {x.shape}")
         x = self.clip(x)
         values = self._offset + x * self._width
-        if self._log.any():
+        if self._any_log:
             values[..., self._log] = np.exp(values[..., self._log])
-        discrete, log_integer = self._discrete & ~self._log, self._discrete & self._log
-        if discrete.any():
-            top = self.n_values[discrete] - 1
-            values[..., discrete] = self._offset[discrete] + np.minimum(np.floor(x[..., discrete] * (top + 1)), top)
-        if log_integer.any():
-            first = np.round(np.exp(self._offset[log_integer]) + 0.5)
-            rounded = np.round(values[..., log_integer])
-            values[..., log_integer] = np.clip(rounded, first, first + self.n_values[log_integer] - 1)
+        if len(self._bins):
+            values[..., self._bins] = self._offset[self._bins] + self._bin(x)
+        if len(self._log_integer):
+            values[..., self._log_integer] = np.round(values[..., self._log_integer])
         clipped: Floats = np.clip(values, self._low, self._high)
         return clipped
 
     def _encoded(self, values: Floats) -> Floats:
         """Encode numbers in natural units; NaN becomes the middle of the range."""
         scaled = np.where(self._log, np.log(np.where(self._log, values, 1.0)), values)
-        x = (scaled - self._offset + np.where(self._discrete & ~self._log, 0.5, 0.0)) / self._width
+        scaled[..., self._bins] += 0.5
+        x = (scaled - self._offset) / self._width
         return self.clip(np.where(np.isnan(values), np.where(self.bounded, 0.5, 0.0), x))
 
     def _active(self, values: Floats) -> NDArray[np.bool_]:

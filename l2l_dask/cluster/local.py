@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,14 @@ def local(workers: int | None = None) -> Iterator[Client]:
     """
     n = workers or len(os.sched_getaffinity(0))
     try:
-        cluster = LocalCluster(n_workers=n, threads_per_worker=1, host="127.0.0.1", dashboard_address=None)
+        cluster = LocalCluster(
+            n_workers=n,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},  # it takes a second to start, and we have our own
+            silence_logs=logging.ERROR,
+        )
     except (OSError, TimeoutError, RuntimeError) as error:
         raise ClusterError(f"{n} local workers could not be started: {error}") from error
     with cluster, Client(cluster) as client:

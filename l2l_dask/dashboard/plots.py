@@ -101,10 +101,9 @@ def _figure(*, title: str, x: str, y: str, log: bool = False) -> figure:
     return plot
 
 
-def _legend(plot: figure, items: Sequence[tuple[str, Any]], location: str = "top_right") -> None:
+def _legend(plot: figure, items: Sequence[tuple[str, Any]], location: Any = "top_right") -> None:
     entries = [LegendItem(label=label, renderers=[glyph]) for label, glyph in items]
-    legend = Legend(items=entries, orientation="horizontal")
-    legend.location = location
+    legend = Legend(items=entries, orientation="horizontal", location=location)
     legend.border_line_color = None
     legend.background_fill_alpha = 0.8
     plot.add_layout(legend)

@@ -132,7 +132,8 @@ class Trajectory:
         import xarray as xr
 
         variables: dict[str, Any] = {}
-        for name, (dimensions, attributes) in _dimensions(self.layout).items():
+        for name, (dimensions, described) in _dimensions(self.layout).items():
+            attributes = {key: json.dumps(v) if isinstance(v, dict) else v for key, v in described.items()}
             if name in self.record.columns:
                 values = self.record[name]
                 variables[name] = (
