@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +17,7 @@ from l2l_dask.evaluation import Objectives, Status
 from l2l_dask.loop import Policy
 from l2l_dask.optimizee import FunctionOptimizee, Optimizee
 from l2l_dask.optimizer import Optimizer
-from l2l_dask.space import Space
+from l2l_dask.space import Floats, Space
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,75 @@ class Problem:
     optimizee: Optimizee
     space: Space
     objectives: Objectives
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that it takes to run an experiment.
+
+    Attributes
+    ----------
+    config
+        The sections of an experiment file.
+    problem
+        What is searched.
+    optimizer
+        A name, a class, or an instance that is as new.
+    folder
+        Where relative paths start.
+    store
+        The folder that holds the trajectory.
+    """
+
+    config: Config
+    problem: Problem
+    optimizer: Any
+    folder: Path
+    store: Path
+
+    def check(self) -> None:
+        """Refuse what cannot be, before anything is written.
+
+        Raises
+        ------
+        L2LError
+            Saying what.
+        """
+        policy(self.config.run)
+        self.initial_x()
+        self.build_optimizer()
+
+    def build_optimizer(self) -> Optimizer:
+        """Make the optimizer as new."""
+        options, seed = self.config.optimizer.options, self.config.run.seed
+        return optimizer(self.optimizer, self.problem, options, seed, self.folder)
+
+    def initial_x(self) -> list[Floats]:
+        """Encode the parameter sets that the user wants tried first.
+
+        Raises
+        ------
+        SpaceError
+            Naming the set that does not fit.
+        """
+        encoded = []
+        for number, params in enumerate(self.config.run.initial):
+            try:
+                encoded.append(self.problem.space.encode(params))
+            except SpaceError as error:
+                raise SpaceError(f"initial[{number}]: {error}") from None
+        return encoded
+
+    def described(self) -> dict[str, Any]:
+        """Describe it for its store: the file's sections, with what is needed to find everything again."""
+        sections = self.config.model_dump(exclude={"run": {"store"}})
+        packages = ("l2l-dask", "numpy", "scipy", "dask", "zarr")
+        return sections | {
+            "space": self.problem.space.to_dict(),
+            "objectives": self.problem.objectives.to_dict(),
+            "folder": str(self.folder),
+            "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+        }
 
 
 def problem(
@@ -114,39 +183,10 @@ def policy(run: Any) -> Policy:
     return Policy(run.evaluations, run.retries, again, run.max_failures_in_a_row)
 
 
-def recorded(config: Config, problem: Problem, folder: Path) -> dict[str, Any]:
-    """Describe an experiment for its store: the file's sections, with what is needed to find everything again."""
-    described = config.model_dump(exclude={"run": {"store"}})
-    packages = ("l2l-dask", "numpy", "scipy", "dask", "zarr")
-    return described | {
-        "space": problem.space.to_dict(),
-        "objectives": problem.objectives.to_dict(),
-        "folder": str(folder),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
-    }
-
-
 def restored(experiment: Mapping[str, Any]) -> tuple[Config, Path]:
     """Read a store's description back."""
     sections = {name: experiment[name] for name in Config.model_fields if name in experiment}
     return parse(sections), Path(experiment["folder"])
-
-
-def initial_x(problem: Problem, initial: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """Encode the parameter sets that the user wants tried first.
-
-    Raises
-    ------
-    SpaceError
-        Naming the set that does not fit.
-    """
-    encoded = []
-    for number, params in enumerate(initial):
-        try:
-            encoded.append(problem.space.encode(params))
-        except SpaceError as error:
-            raise SpaceError(f"initial[{number}]: {error}") from None
-    return encoded
 
 
 def reference(thing: Any) -> str | None:

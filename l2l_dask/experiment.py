@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from l2l_dask import config, description, registry, shipping
+from l2l_dask.description import Plan
 from l2l_dask.errors import ConfigError, PluginError, StoreError
-from l2l_dask.optimizee import Target
-from l2l_dask.optimizer import Optimizer
+from l2l_dask.optimizee import Optimizee, Target
 from l2l_dask.running import Handle, OnProgress, drive
 from l2l_dask.trajectory import Trajectory, create, load
 
@@ -96,7 +97,21 @@ class Experiment:
             },
             "cluster": {"profile": cluster, "workers": workers},
         }
-        self._set_up(config.parse(described), problem, optimizer, folder, Path(store))
+        self._take(Plan(config.parse(described), problem, optimizer, folder, Path(store)))
+
+    def _take(self, plan: Plan) -> None:
+        plan.check()
+        self.plan = plan
+
+    @classmethod
+    def _of(cls, plan: Plan) -> Experiment:
+        experiment = cls.__new__(cls)
+        experiment._take(plan)
+        return experiment
+
+    @property
+    def store(self) -> Path:
+        return self.plan.store
 
     @classmethod
     def from_config(cls, path: str | os.PathLike[str], **overrides: Any) -> Experiment:
@@ -110,54 +125,29 @@ class Experiment:
         given = {name: value for name, value in overrides.items() if value is not None}
         read, folder = config.read(path), Path(path).resolve().parent
         run = read.run.model_copy(update={k: given[k] for k in ("evaluations", "seed") if k in given})
-        cluster = {
-            "profile": given.get("cluster", read.cluster.profile),
-            "workers": given.get("workers", read.cluster.workers),
-        }
-        changed = read.model_copy(update={"run": run, "cluster": config.ClusterSection(**cluster)})
-        default = folder / (read.run.store or f"runs/{Path(path).stem}.zarr")
-        experiment = cls.__new__(cls)
+        changed = read.model_copy(
+            update={"run": run, "cluster": read.cluster.changed(given.get("cluster"), given.get("workers"))}
+        )
+        store = Path(given.get("store", folder / (read.run.store or f"runs/{Path(path).stem}.zarr")))
         problem = description.problem_of(changed, folder)
-        experiment._set_up(changed, problem, changed.optimizer.name, folder, Path(given.get("store", default)))
-        return experiment
-
-    def _set_up(
-        self, read: config.Config, problem: description.Problem, optimizer: Any, folder: Path, store: Path
-    ) -> None:
-        self.config, self.problem, self.folder, self.store = read, problem, folder, store
-        description.policy(read.run)
-        description.initial_x(problem, read.run.initial)
-        self._optimizer = optimizer
-        self.build_optimizer()  # to refuse what cannot be, before anything is written
-
-    def build_optimizer(self) -> Optimizer:
-        """Make the optimizer as new."""
-        section = self.config.optimizer
-        return description.optimizer(self._optimizer, self.problem, section.options, self.config.run.seed, self.folder)
+        return cls._of(Plan(changed, problem, changed.optimizer.name, folder, store))
 
     def create(self) -> None:
         """Write the store, empty: the experiment is then queued."""
-        objects = {}
-        if self.config.optimizee.name == PICKLED:
-            objects["optimizee"] = self.problem.optimizee
-        if self.config.optimizer.name == PICKLED:
-            objects["optimizer"] = self._optimizer
+        plan, objects = self.plan, {}
+        if plan.config.optimizee.name == PICKLED:
+            objects["optimizee"] = plan.problem.optimizee
+        if plan.config.optimizer.name == PICKLED:
+            objects["optimizer"] = plan.optimizer
         create(
-            self.store,
-            description.recorded(self.config, self.problem, self.folder),
-            self.problem.space,
-            self.problem.objectives,
-            self.config.run.evaluations,
+            plan.store,
+            plan.described(),
+            plan.problem.space,
+            plan.problem.objectives,
+            plan.config.run.evaluations,
             pickled=shipping.pack(objects) if objects else b"",
-            targets=self._targets(),
+            targets=_targets(plan.problem.optimizee),
         )
-
-    def _targets(self) -> Mapping[str, Target]:
-        try:
-            return self.problem.optimizee.targets()
-        except Exception as error:  # only the report is poorer, and a login node may lack the simulator
-            _log.warning("the report will show no target: %s: %s", type(error).__name__, error)
-            return {}
 
     def run(self, client: Any = None, *, on_progress: OnProgress | None = None) -> Trajectory:
         """Run it and wait for its end.
@@ -175,12 +165,12 @@ class Experiment:
             ``state`` says how it ended.
         """
         self.create()
-        return drive(self, client, on_progress=on_progress)
+        return drive(self.plan, client, on_progress=on_progress)
 
     def start(self, client: Any = None) -> Handle:
         """Run it on a thread of its own, and return at once with a handle."""
         self.create()
-        return Handle(self, client)
+        return Handle(self.plan, client)
 
     @classmethod
     def resume(
@@ -219,43 +209,53 @@ class Experiment:
             If the experiment is running.
         """
         found = load(store)
-        experiment = cls._restored(found, optimizee, optimizer)
-        run = experiment.config.run
-        most = evaluations or max(run.evaluations, int(found.details.get("evaluations", 0)))
+        plan = _restored(found, optimizee, optimizer)
+        before = max(plan.config.run.evaluations, int(found.details.get("evaluations", 0)))
         if evaluations is not None and evaluations < len(found):
-            raise ConfigError(
-                f"{store} has {len(found)} evaluations already: expected at least as many, got {evaluations}"
-            )
-        run = run.model_copy(update={"evaluations": most, "timeout": timeout or run.timeout})
-        section = experiment.config.cluster.changed(cluster, workers)
-        experiment.config = experiment.config.model_copy(update={"run": run, "cluster": section})
-        return drive(experiment, client, trust=trust_record, retry_failed=retry_failed, on_progress=on_progress)
+            raise ConfigError(f"{store} has {len(found)} evaluations: expected at least as many, got {evaluations}")
+        if found.state == "finished" and (evaluations or before) <= before and not retry_failed:
+            return found
+        run = plan.config.run.model_copy(
+            update={"evaluations": evaluations or before, "timeout": timeout or plan.config.run.timeout}
+        )
+        section = plan.config.cluster.changed(cluster, workers)
+        plan = replace(plan, config=plan.config.model_copy(update={"run": run, "cluster": section}))
+        return drive(plan, client, trust=trust_record, retry_failed=retry_failed, on_progress=on_progress)
 
-    @classmethod
-    def _restored(cls, found: Trajectory, optimizee: Any, optimizer: Any) -> Experiment:
-        read, folder = description.restored(found.experiment)
-        objects: dict[str, Any] = {}
-        if PICKLED in (read.optimizee.name, read.optimizer.name) and found.layout.pickled.exists():
-            try:
-                objects = shipping.unpack(found.layout.pickled.read_bytes())
-            except Exception as error:
-                raise StoreError(
-                    f"{found.layout.pickled} cannot be opened here ({type(error).__name__}: {error})"
-                ) from error
-        optimizee = optimizee if optimizee is not None else objects.get("optimizee")
-        optimizer = optimizer if optimizer is not None else objects.get("optimizer", read.optimizer.name)
-        if optimizee is None:
-            problem = description.problem_of(read, folder)
-        else:
-            own = getattr(optimizee, "space", None)
-            problem = description.problem(optimizee, None if own else found.space, None if own else found.objectives)
-        if problem.space.to_dict() != found.space.to_dict() or problem.objectives != found.objectives:
-            raise PluginError(
-                f"{found.layout.root} was run with another space or other objectives than the optimizee has now"
-            )
-        experiment = cls.__new__(cls)
-        experiment._set_up(read, problem, optimizer, folder, found.layout.root)
-        return experiment
+
+def _restored(found: Trajectory, optimizee: Any, optimizer: Any) -> Plan:
+    """Build the plan that a store records."""
+    read, folder = description.restored(found.experiment)
+    objects = _unpickled(found) if PICKLED in (read.optimizee.name, read.optimizer.name) else {}
+    optimizee = optimizee if optimizee is not None else objects.get("optimizee")
+    optimizer = optimizer if optimizer is not None else objects.get("optimizer", read.optimizer.name)
+    if optimizee is None:
+        problem = description.problem_of(read, folder)
+    else:
+        own = getattr(optimizee, "space", None)
+        problem = description.problem(optimizee, None if own else found.space, None if own else found.objectives)
+    if problem.space.to_dict() != found.space.to_dict() or problem.objectives != found.objectives:
+        raise PluginError(f"{found.layout.root} was run with another space or objectives than the optimizee has now")
+    plan = Plan(read, problem, optimizer, folder, found.layout.root)
+    plan.check()
+    return plan
+
+
+def _unpickled(found: Trajectory) -> dict[str, Any]:
+    """Open what was given from Python, without a name."""
+    try:
+        objects: dict[str, Any] = shipping.unpack(found.layout.pickled.read_bytes())
+    except Exception as error:
+        raise StoreError(f"{found.layout.pickled} cannot be opened here ({type(error).__name__}: {error})") from error
+    return objects
+
+
+def _targets(optimizee: Optimizee) -> Mapping[str, Target]:
+    try:
+        return optimizee.targets()
+    except Exception as error:  # only the report is poorer, and a login node may lack the simulator
+        _log.warning("the report will show no target: %s: %s", type(error).__name__, error)
+        return {}
 
 
 def _name_of(thing: Any) -> str:

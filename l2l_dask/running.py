@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -21,14 +21,11 @@ from l2l_dask.replay import replay
 from l2l_dask.signals import obeying
 from l2l_dask.trajectory import INITIAL, RETRY, Trajectory, Writer, load
 
-if TYPE_CHECKING:
-    from l2l_dask.experiment import Experiment
-
 OnProgress: TypeAlias = Callable[[Progress], None]
 
 
 def drive(
-    experiment: Experiment,
+    plan: description.Plan,
     client: Any,
     *,
     trust: bool = False,
@@ -37,20 +34,20 @@ def drive(
     on_driver: Callable[[Driver], None] | None = None,
 ) -> Trajectory:
     """Bring a store to its end, from wherever it is."""
-    problem, run = experiment.problem, experiment.config.run
-    optimizer = experiment.build_optimizer()
-    writer = Writer(experiment.store, problem.space)
+    problem, run = plan.problem, plan.config.run
+    optimizer = plan.build_optimizer()
+    writer = Writer(plan.store, problem.space)
     try:
         replay(optimizer, writer.record, writer.layout.root, trust=trust)
         where = Where(str(writer.layout.root.resolve()), writer.described["uuid"], writer.epoch, optimizer.needs)
-        with _executor(experiment.config, client) as executor:
+        with _executor(plan.config, client) as executor:
             executor.start(problem.optimizee, where)
             retries = _failed(writer) if retry_failed else []
             policy = description.policy(run)
             policy = replace(policy, evaluations=max(policy.evaluations, len(writer.record) + len(retries)))
             driver = Driver(optimizer, executor, writer, policy, on_progress=on_progress)
             if not len(writer.record) and run.initial:
-                driver.adopt(np.array(description.initial_x(problem, run.initial)), INITIAL, [])
+                driver.adopt(np.array(plan.initial_x()), INITIAL, [])
             if retries:
                 driver.adopt(writer.record["x"][retries], RETRY, retries)
             if on_driver is not None:
@@ -60,7 +57,7 @@ def drive(
     except BaseException:
         writer.abandon()
         raise
-    return load(experiment.store)
+    return load(plan.store)
 
 
 def _failed(writer: Writer) -> list[int]:
@@ -97,19 +94,19 @@ class Handle:
     store : pathlib.Path
     """
 
-    def __init__(self, experiment: Experiment, client: Any) -> None:
-        self.store = experiment.store
+    def __init__(self, plan: description.Plan, client: Any) -> None:
+        self.store = plan.store
         self.progress: Progress | None = None
         self._driver: Driver | None = None
         self._result: Trajectory | None = None
         self._error: BaseException | None = None
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(experiment, client), name="l2l-driver", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(plan, client), name="l2l-driver", daemon=True)
         self._thread.start()
 
-    def _run(self, experiment: Experiment, client: Any) -> None:
+    def _run(self, plan: description.Plan, client: Any) -> None:
         try:
-            self._result = drive(experiment, client, on_progress=self._note, on_driver=self._take)
+            self._result = drive(plan, client, on_progress=self._note, on_driver=self._take)
         except BaseException as error:
             self._error = error
         finally:
