@@ -12,7 +12,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri
 
 from l2l_dask.errors import SpaceError
 from l2l_dask.parameters import (
@@ -156,6 +155,8 @@ class Space(Mapping[str, Parameter]):
         """
         x = rng.random((n, self.dim))
         if not self.bounded.all():
+            from scipy.special import ndtri  # slow to import, and a process that evaluates has no use for it
+
             free = ~self.bounded
             x[:, free] = ndtri(np.clip(x[:, free], 1e-300, 1 - 2**-53))
         return x
