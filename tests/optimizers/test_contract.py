@@ -8,10 +8,12 @@ from l2l_dask import Integer, Objectives, Real, Space, minimize
 from l2l_dask.errors import OptimizerError
 from l2l_dask.registry import find, names, options
 from l2l_dask.testing import check_optimizer
+from l2l_dask.testing.optimizer import default_spaces
 
 OPTIMIZERS = names("optimizers")
 SPACE = Space({"x": Real(0, 1), "n": Integer(1, 3)})
 COST = Objectives(minimize("cost"))
+HARD_SPACES = {name: default_spaces()[name] for name in ("two-point", "conditional", "unbounded")}
 
 VARIANTS = [
     ("genetic", {"pop_size": 2}),
@@ -60,7 +62,7 @@ def test_it_keeps_the_contract_with_its_defaults(name):
 
 @pytest.mark.parametrize(("name", "given"), VARIANTS, ids=str)
 def test_it_keeps_the_contract_with_other_options(name, given):
-    check_optimizer(partial(find("optimizers", name), **given), evaluations=40)
+    check_optimizer(partial(find("optimizers", name), **given), spaces=HARD_SPACES, evaluations=40)
 
 
 @pytest.mark.parametrize(("name", "option", "value"), BAD, ids=str)
