@@ -54,14 +54,14 @@ def features(voltage: Floats, step: Step) -> Features:
         and ms.
     """
     start, end = round(step.start / step.interval), round(step.end / step.interval)
-    during = voltage[start:end]
-    up, down = _crossings(during)
+    during, onward = voltage[start:end], voltage[start:]
+    up, down = _crossings(onward, end - start)
     plateau, duration = float(np.median(during)), step.end - step.start
-    times = np.array([_crossing_time(during, i) for i in up]) * step.interval
+    times = np.array([_crossing_time(onward, i) for i in up]) * step.interval
     intervals = np.diff(times)
     troughs = [during[a:b].min() for a, b in zip(down, up[1:], strict=False)]
-    peaks = [during[a:b].max() for a, b in zip(up, down, strict=True)]
-    widths = [_crossing_time(during, b) - _crossing_time(during, a) for a, b in zip(up, down, strict=True)]
+    peaks = [onward[a:b].max() for a, b in zip(up, down, strict=True)]
+    widths = [_crossing_time(onward, b) - _crossing_time(onward, a) for a, b in zip(up, down, strict=True)]
     return {
         "resting_level": float(voltage[start // 2 : start].mean()),
         "spike_count": float(len(up)),
@@ -82,17 +82,18 @@ def error(found: Features, target: Features) -> float:
     return sum(abs(found[name] - target[name]) / tolerance for name, tolerance in TOLERANCES.items())
 
 
-def _crossings(voltage: Floats) -> tuple[list[int], list[int]]:
-    """First samples above the threshold, and first samples below it again, of the spikes that end within the trace."""
-    above = np.concatenate([[False], voltage > SPIKE_THRESHOLD])
+def _crossings(voltage: Floats, end: int) -> tuple[list[int], list[int]]:
+    """First samples above the threshold, and first samples below it again, of the spikes that start before ``end``."""
+    above = np.concatenate([[False], voltage > SPIKE_THRESHOLD, [False]])
     change = np.diff(above.astype(np.int8))
-    up, down = np.flatnonzero(change == 1).tolist(), np.flatnonzero(change == -1).tolist()
-    return up[: len(down)], down
+    up, down = np.flatnonzero(change == 1), np.flatnonzero(change == -1)
+    n = int((up < end).sum())
+    return up[:n].tolist(), down[:n].tolist()
 
 
 def _crossing_time(voltage: Floats, i: int) -> float:
     """Interpolate when the threshold was crossed between the samples ``i - 1`` and ``i``, in samples."""
-    if i == 0:
-        return 0.0
+    if i in (0, len(voltage)):
+        return float(i)
     before, after = voltage[i - 1], voltage[i]
     return float(i - 1 + (SPIKE_THRESHOLD - before) / (after - before))

@@ -59,8 +59,19 @@ def test_spikes_outside_the_step_do_not_count():
     assert features(voltage, STEP)["spike_count"] == 1
 
 
-def test_a_spike_that_the_end_of_the_step_cuts_off_does_not_count():
-    assert features(trace(10, 99), STEP)["spike_count"] == 1
+def test_a_spike_that_starts_within_the_step_counts_whenever_it_ends():
+    found = features(trace(10, 99), STEP)
+    assert (found["spike_count"], found["last_spike"]) == (2, pytest.approx(99.5))
+    assert found["peak"] == PEAK
+    assert found["width"] == pytest.approx(1.0)
+
+
+def test_a_potential_that_never_returns_is_one_spike_that_lasts():
+    voltage = trace()
+    voltage[700:] = PEAK
+    found = features(voltage, STEP)
+    assert (found["spike_count"], found["latency"]) == (1, pytest.approx(20, abs=0.1))
+    assert found["width"] > STEP.end - STEP.start
 
 
 def test_a_step_that_starts_above_the_threshold_has_a_spike_at_once():
