@@ -195,7 +195,7 @@ class Driver:
         for e in evaluations:
             self._results[e.id] = e
             self._meter.count(e)
-            if set(e.saved) - set(self._optimizer.needs) and set(e.saved) == set(e.arrays):
+            if e.saved and not e.stored:
                 self._writer.keep(e)
         self._writer.results(evaluations)
 

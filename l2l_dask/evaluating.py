@@ -78,11 +78,12 @@ def evaluate(optimizee: Optimizee, candidate: Candidate, where: Where, scratch: 
             finished=time.time(),
             curve=tuple(context.curve),
             saved=tuple(arrays),
+            stored=kept,
             arrays={name: a for name, a in arrays.items() if not kept or name in where.needs},
         )
     except EvaluationError as error:
         return replace(begun, finished=time.time(), error=f"{type(error).__name__}: {error}")
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return replace(begun, finished=time.time(), error=described(error))
     finally:
         if context._workdir is not None:
@@ -91,7 +92,8 @@ def evaluate(optimizee: Optimizee, candidate: Candidate, where: Where, scratch: 
 
 def described(error: BaseException) -> str:
     """Describe an exception: one line, then the traceback."""
-    first = " ".join(traceback.format_exception_only(error)[-1].split())[:500]
+    said = next(line for line in traceback.format_exception_only(error) if not line.startswith(" "))
+    first = " ".join(said.split())[:500]
     return f"{first}\n{''.join(traceback.format_exception(error))[-_TRACEBACK:]}"
 
 

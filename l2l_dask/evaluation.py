@@ -229,8 +229,10 @@ class Evaluation:
         What ``context.report`` sent: (step, value) pairs.
     saved
         Names of the arrays that ``context.save`` wrote.
+    stored
+        Whether these arrays are in the store already.
     arrays
-        Arrays that travel with the result: those the optimizer needs, and all where the store's folder is out of reach.
+        Arrays that travel with the result: those the optimizer needs, and all that are not stored.
     """
 
     id: int
@@ -245,6 +247,7 @@ class Evaluation:
     finished: float = math.nan
     curve: tuple[tuple[float, float], ...] = ()
     saved: tuple[str, ...] = ()
+    stored: bool = False
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     @property
