@@ -79,12 +79,14 @@ def _serve(optimizee: Optimizee, request: bytes, payload: Payload, scratch: Path
     from l2l_dask.evaluating import described, evaluate
     from l2l_dask.evaluation import Evaluation, Status
 
-    candidate = pickle.loads(request)
+    candidate, me = pickle.loads(request), os.getpid()
     try:
         result = evaluate(optimizee, candidate, payload.where, scratch)
-    except SystemExit as error:
+    except BaseException as error:
         result = Evaluation(candidate.id, Status.FAILED, candidate.attempt, error=described(error))
     _flush()
+    if os.getpid() != me:
+        os._exit(0)  # a fork that the optimizee let come back here: the connection is not its own
     _enter(payload.cwd)
     return pickle.dumps(result, protocol=pickle.HIGHEST_PROTOCOL)
 

@@ -13,8 +13,8 @@ from l2l_dask import config, description, registry, shipping
 from l2l_dask.description import Plan
 from l2l_dask.errors import ConfigError, PluginError, StoreError
 from l2l_dask.optimizee import Optimizee, Target
-from l2l_dask.running import Handle, OnProgress, drive
-from l2l_dask.trajectory import Trajectory, create, load
+from l2l_dask.running import Handle, OnProgress, drive, opened
+from l2l_dask.trajectory import Trajectory, create, load, refuse
 
 _log = logging.getLogger(__name__)
 
@@ -164,8 +164,11 @@ class Experiment:
         Trajectory
             ``state`` says how it ended.
         """
-        self.create()
-        return drive(self.plan, client, on_progress=on_progress)
+        refuse(self.store)
+        shipping.pack(self.plan.problem.optimizee)
+        with opened(self.plan.config, client) as executor:  # first: a cluster out of reach leaves no store behind
+            self.create()
+            return drive(self.plan, executor, on_progress=on_progress)
 
     def start(self, client: Any = None) -> Handle:
         """Run it on a thread of its own, and return at once with a handle."""

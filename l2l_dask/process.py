@@ -27,6 +27,7 @@ from l2l_dask.evaluation import Candidate, Evaluation, Status
 _LOOK = 0.25  # seconds between two looks at the memory in use
 _TAIL = 4000  # bytes kept of what a failed evaluation printed
 _LAST_BREATH = 5.0
+_SETUP = 600.0  # seconds that setup() may take at least, where evaluations have a limit
 
 
 class Child:
@@ -50,7 +51,7 @@ class Child:
         self._connection: Connection | None = None
         self._problem = ""
         self._scratch = Path(tempfile.mkdtemp(prefix="l2l-child-"))
-        self._output = tempfile.TemporaryFile(dir=self._scratch)  # noqa: SIM115
+        self._output = (self._scratch / "printed").open("a+b", buffering=0)
         # The kernel ties a child to the life of the thread that started it: this one lives as long as we do.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="l2l-starter")
 
@@ -60,12 +61,14 @@ class Child:
             candidate.id, Status.FAILED, candidate.attempt, host=socket.gethostname(), started=time.time()
         )
         try:
+            self._output.truncate(0)
+            if self._process is not None and self._process.poll() is not None:
+                self.kill()  # it ended between two evaluations: this one is not to blame
             if self._process is None:
                 self._starter.submit(self._start).result()
             if self._problem:
                 problem, self._problem = self._problem, ""
                 return self._failed(begun, Status.FAILED, problem)
-            self._output.truncate(0)
             begun = replace(begun, started=time.time())
             return self._exchange(candidate, begun)
         except (EOFError, OSError):
@@ -92,7 +95,11 @@ class Child:
             )
         self._connection = ours
         ours.send_bytes(pickle.dumps(self._payload))
-        self._problem = ours.recv_bytes().decode()
+        patience = max(self._timeout, _SETUP)
+        ready = ours.poll(None if math.isinf(patience) else patience)
+        self._problem = (
+            ours.recv_bytes().decode() if ready else f"TimeoutError: setup() took longer than {patience:g} s"
+        )
 
     def _exchange(self, candidate: Candidate, begun: Evaluation) -> Evaluation:
         assert self._connection is not None
@@ -135,13 +142,17 @@ class Child:
             return "ProcessError: the process closed its connection"
         if code >= 0:
             return f"ProcessError: the process exited with status {code}"
-        return f"ProcessError: the process was killed by {signal.Signals(-code).name}"
+        with contextlib.suppress(ValueError):  # a real-time signal has no name
+            return f"ProcessError: the process was killed by {signal.Signals(-code).name}"
+        return f"ProcessError: the process was killed by signal {-code}"
 
     def _tail(self) -> str:
         """Quote the end of what was printed."""
+        if self._output.closed:
+            return ""
         self._output.seek(0, os.SEEK_END)
         self._output.seek(max(0, self._output.tell() - _TAIL))
-        printed = self._output.read().decode(errors="replace").strip("\0\n")
+        printed = self._output.read().decode(errors="replace").strip("\n")
         return f"\nprinted:\n{printed}" if printed else ""
 
     def kill(self) -> None:

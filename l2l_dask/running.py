@@ -12,6 +12,7 @@ import numpy as np
 
 from l2l_dask import config, description, shipping
 from l2l_dask.driver import Driver
+from l2l_dask.errors import ClusterError
 from l2l_dask.evaluating import Where
 from l2l_dask.evaluation import Status
 from l2l_dask.executors import Executor, Serial
@@ -40,7 +41,7 @@ def drive(
     try:
         replay(optimizer, writer.record, writer.layout.root, trust=trust)
         where = Where(str(writer.layout.root.resolve()), writer.described["uuid"], writer.epoch, optimizer.needs)
-        with _executor(plan.config, client) as executor:
+        with opened(plan.config, client) as executor:
             executor.start(problem.optimizee, where)
             retries = _failed(writer) if retry_failed else []
             policy = description.policy(run)
@@ -54,8 +55,10 @@ def drive(
                 on_driver(driver)
             with obeying(driver):
                 driver.run()
-    except BaseException:
+    except BaseException as error:
         writer.abandon()
+        if isinstance(error, ClusterError):
+            raise ClusterError(f"{error}; go on with: l2l resume {plan.store}") from error
         raise
     return load(plan.store)
 
@@ -67,7 +70,7 @@ def _failed(writer: Writer) -> list[int]:
 
 
 @contextmanager
-def _executor(read: config.Config, client: Any) -> Iterator[Executor]:
+def opened(read: config.Config, client: Any) -> Iterator[Executor]:
     """Open what the experiment runs on."""
     if client is None and read.cluster.profile == "serial":
         yield Serial()
@@ -82,8 +85,8 @@ def _executor(read: config.Config, client: Any) -> Iterator[Executor]:
     if client is not None:
         yield Dask(client, timeout, paths)
         return
-    with cluster.open(read.cluster.profile, read.cluster.workers) as (opened, local):
-        yield Dask(opened, timeout, paths, local=local)
+    with cluster.open(read.cluster.profile, read.cluster.workers) as (connected, local):
+        yield Dask(connected, timeout, paths, local=local)
 
 
 class Handle:

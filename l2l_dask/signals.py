@@ -34,7 +34,8 @@ def obeying(driver: Driver) -> Iterator[None]:
         at_once = number in _AT_ONCE or pressed > 1
         driver.command(Control("stop-now" if at_once else "stop", f"interrupted by {signal.Signals(number).name}"))
 
-    before = {number: signal.signal(number, obey) for number in (signal.SIGINT, *_AT_ONCE)}
+    ours = [n for n in (signal.SIGINT, *_AT_ONCE) if signal.getsignal(n) is not signal.SIG_IGN]  # nohup means it
+    before = {number: signal.signal(number, obey) for number in ours}
     try:
         yield
     finally:

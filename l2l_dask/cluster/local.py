@@ -40,8 +40,8 @@ def local(workers: int | None = None) -> Iterator[Client]:
 
 
 @contextmanager
-def connected(where: str, timeout: float = 30.0) -> Iterator[Client]:
-    """Connect to a running scheduler.
+def connected(where: str) -> Iterator[Client]:
+    """Connect to a running scheduler; Dask's setting ``distributed.comm.timeouts.connect`` says how long to try.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def connected(where: str, timeout: float = 30.0) -> Iterator[Client]:
     if not is_address and not os.path.isfile(where):
         raise ClusterError(f"there is no scheduler file {where}: `dask scheduler --scheduler-file {where}` writes it")
     try:
-        client = Client(where, timeout=timeout) if is_address else Client(scheduler_file=where, timeout=timeout)
+        client = Client(where) if is_address else Client(scheduler_file=where)
     except (OSError, TimeoutError, ValueError) as error:
         raise ClusterError(f"no Dask scheduler answers at {where} ({error}): is it running?") from error
     with client:

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 
-from l2l_dask.evaluating import Where, evaluate
-from l2l_dask.evaluation import Candidate, Evaluation
+from l2l_dask.evaluating import Where, described, evaluate
+from l2l_dask.evaluation import Candidate, Evaluation, Status
 from l2l_dask.executors.base import Executor
 from l2l_dask.optimizee import Optimizee
 
@@ -24,7 +24,11 @@ class Serial(Executor):
 
     def start(self, optimizee: Optimizee, where: Where) -> None:
         self._optimizee, self._where = optimizee, where
-        optimizee.setup()
+        self._problem = ""
+        try:
+            optimizee.setup()
+        except Exception as error:
+            self._problem = described(error)
 
     @property
     def slots(self) -> int:
@@ -37,8 +41,10 @@ class Serial(Executor):
         if not self._waiting:
             time.sleep(timeout)
             return []
-        submitted = time.time()
-        result = evaluate(self._optimizee, self._waiting.popleft(), self._where)
+        submitted, candidate = time.time(), self._waiting.popleft()
+        if self._problem:
+            return [Evaluation(candidate.id, Status.FAILED, candidate.attempt, error=self._problem, worker="serial")]
+        result = evaluate(self._optimizee, candidate, self._where)
         return [replace(result, submitted=submitted, worker="serial")]
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 from l2l_dask.trajectory.layout import send
 from l2l_dask.trajectory.reader import Individual, Trajectory, load
 from l2l_dask.trajectory.record import Event, Record
-from l2l_dask.trajectory.writer import INITIAL, OPTIMIZER, RETRY, Writer, create
+from l2l_dask.trajectory.writer import INITIAL, OPTIMIZER, RETRY, Writer, create, refuse
 
 __all__ = [
     "INITIAL",
@@ -16,5 +16,6 @@ __all__ = [
     "Writer",
     "create",
     "load",
+    "refuse",
     "send",
 ]

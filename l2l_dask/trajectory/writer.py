@@ -31,6 +31,20 @@ from l2l_dask.trajectory.record import Record
 OPTIMIZER, INITIAL, RETRY = 0, 1, 2  # the column ``origin``: who proposed an individual
 
 
+def refuse(store: Path) -> None:
+    """Say why a store cannot be created, as far as that can be known beforehand.
+
+    Raises
+    ------
+    StoreError
+        If its name is no store's, or something is there already.
+    """
+    if store.suffix != ".zarr":
+        raise StoreError(f"a store's name must end in .zarr, got {store}")
+    if os.path.lexists(store):
+        raise StoreError(f"{store} exists: go on with `l2l resume {store}`, or choose another store")
+
+
 def create(
     store: Path,
     experiment: Mapping[str, Any],
@@ -59,10 +73,7 @@ def create(
     StoreError
         If something is there already, or it cannot be written.
     """
-    if store.suffix != ".zarr":
-        raise StoreError(f"a store's name must end in .zarr, got {store}")
-    if store.exists():
-        raise StoreError(f"{store} exists: go on with `l2l resume {store}`, or choose another store")
+    refuse(store)
     temporary = store.with_name(f".{store.name}-{uuid.uuid4().hex[:8]}")
     try:
         store.parent.mkdir(parents=True, exist_ok=True)

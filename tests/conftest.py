@@ -1,0 +1,78 @@
+"""Fixtures that several test files share."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+_PATIENCE = 10.0
+_KEPT = ("resource_tracker", "forkserver")  # multiprocessing's own: they end with this process
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_child_is_left_behind():
+    """No process that a test started outlives the session."""
+    yield
+    children = [child for child in psutil.Process().children(recursive=True) if not _is_kept(child)]
+    _, alive = psutil.wait_procs(children, timeout=_PATIENCE)
+    assert [" ".join(_command(child)) for child in alive] == []
+
+
+def _command(process):
+    with contextlib.suppress(psutil.Error):
+        return process.cmdline()
+    return []
+
+
+def _is_kept(process):
+    return any(name in word for word in _command(process) for name in _KEPT)
+
+
+def _obedient():
+    """A shell may have told its background jobs to ignore Ctrl-C; a user's terminal does not."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
+class Cli:
+    """The command line, as a user starts it in the folder ``cwd``."""
+
+    def __init__(self, cwd):
+        self.cwd = cwd
+        self._started = []
+
+    def start(self, *words, **options):
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL} | options
+        process = subprocess.Popen(
+            [sys.executable, "-m", "l2l_dask", *map(str, words)],
+            cwd=self.cwd,
+            text=True,
+            start_new_session=True,
+            preexec_fn=_obedient,
+            **options,
+        )
+        self._started.append(process)
+        return process
+
+    def __call__(self, *words, timeout=120, **options):
+        process = self.start(*words, **options)
+        out, err = process.communicate(timeout=timeout)
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+    def close(self):
+        for process in self._started:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+@pytest.fixture
+def l2l(tmp_path):
+    """Call the command line in the test's folder: ``l2l("show", store)``, or ``l2l.start(..)``."""
+    cli = Cli(tmp_path)
+    yield cli
+    cli.close()

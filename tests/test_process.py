@@ -1,0 +1,464 @@
+"""The process that evaluates: whatever an optimizee does to it becomes a record, and nothing else is harmed."""
+
+import ctypes
+import gc
+import importlib.util
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+
+import cloudpickle
+import psutil
+import pytest
+
+from l2l_dask import FunctionOptimizee, Optimizee, Real, Space, minimize, shipping
+from l2l_dask.child import Payload
+from l2l_dask.evaluating import Where, evaluate
+from l2l_dask.evaluation import Candidate, Status
+from l2l_dask.process import Child
+
+SPACE = Space({"x": Real(0, 1)})
+NOWHERE = Where("nowhere.zarr", "", 1)
+MB = 1_000_000
+
+
+@pytest.fixture
+def temp(tmp_path, monkeypatch):
+    """The folder for temporary files, ours alone."""
+    folder = tmp_path / "temp"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.fixture
+def child_of(temp):
+    """Make children; they are closed after the test."""
+    made = []
+
+    def make(what, timeout=30.0, memory_limit=0, paths=(), cwd=""):
+        optimizee = what if isinstance(what, Optimizee) else FunctionOptimizee(what, SPACE, minimize("f"))
+        payload = Payload(shipping.pack(optimizee), NOWHERE, paths, cwd)
+        made.append(Child(payload, timeout, memory_limit))
+        return made[-1]
+
+    yield make
+    for child in made:
+        child.close()
+
+
+def candidate(id=0, x=0.5, attempt=1):
+    return Candidate(id, {"x": x}, seed=7, attempt=attempt)
+
+
+def first_line(evaluation):
+    return evaluation.error.partition("\n")[0]
+
+
+def alive(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_until(condition, seconds=20.0):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.02)
+
+
+def noisy(params, context):
+    context.report(1, 0.5)
+    return params["x"] ** 2 + context.rng.normal() + context.seed
+
+
+def test_a_child_gives_what_an_evaluation_in_place_gives(child_of):
+    child, here = child_of(noisy), FunctionOptimizee(noisy, SPACE, minimize("f"))
+    for id in range(3):
+        there = child.evaluate(candidate(id, id / 3, attempt=2))
+        assert there.status is Status.DONE
+        expected = evaluate(here, candidate(id, id / 3, attempt=2), NOWHERE)
+        assert (there.id, there.attempt, there.fitness, there.curve) == (
+            id,
+            2,
+            expected.fitness,
+            expected.curve,
+        )
+        assert there.started <= there.finished
+
+
+def test_a_child_stays_warm(child_of):
+    child = child_of(lambda params: os.getpid())
+    pids = {child.evaluate(candidate(id)).fitness for id in range(4)}
+    assert len(pids) == 1
+    assert pids != {(os.getpid(),)}
+
+
+def test_setup_runs_once_in_a_process(child_of):
+    class Counting(Optimizee):
+        space, objectives = SPACE, minimize("f")
+        n = 0
+
+        def setup(self):
+            self.n += 1
+
+        def evaluate(self, params, context):
+            return self.n
+
+    child = child_of(Counting())
+    assert [child.evaluate(candidate(id)).fitness for id in range(3)] == [(1.0,)] * 3
+
+
+def test_an_exception_is_recorded_with_its_traceback_and_what_was_printed(child_of):
+    def broken(params):
+        print("about to fail")
+        raise ValueError(f"x is {params['x']}")
+
+    failed = child_of(broken).evaluate(candidate())
+    assert failed.status is Status.FAILED
+    assert first_line(failed) == "ValueError: x is 0.5"
+    assert "in broken" in failed.error
+    assert failed.error.endswith("printed:\nabout to fail")
+
+
+def test_what_an_earlier_evaluation_printed_is_not_quoted(child_of):
+    def broken(params, context):
+        print(f"this is number {context.id}")
+        raise ValueError
+
+    child = child_of(broken)
+    child.evaluate(candidate(1))
+    assert child.evaluate(candidate(2)).error.endswith("printed:\nthis is number 2")
+
+
+def test_only_the_end_of_much_output_is_quoted(child_of):
+    def chatty(params):
+        os.write(1, b"a" * MB + b"end")
+        raise ValueError
+
+    error = child_of(chatty).evaluate(candidate()).error
+    assert error.endswith("aaaend")
+    assert len(error) < 10_000
+
+
+def test_what_c_code_prints_is_caught_too(child_of):
+    def broken(params):
+        libc = ctypes.CDLL(None)
+        libc.puts(b"said by C")
+        libc.fflush(None)
+        raise ValueError
+
+    assert "said by C" in child_of(broken).evaluate(candidate()).error
+
+
+def test_nothing_printed_reaches_our_own_output(child_of, capfd):
+    def chatty(params):
+        print("to stdout")
+        print("to stderr", file=sys.stderr)
+        os.write(1, b"to 1")
+        os.write(2, b"to 2")
+        return 1.0
+
+    assert child_of(chatty).evaluate(candidate()).status is Status.DONE
+    assert capfd.readouterr() == ("", "")
+
+
+def crash_if_odd(how):
+    def function(params, context):
+        if context.id % 2:
+            how()
+        return float(os.getpid())
+
+    return function
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        (lambda: os._exit(3), "ProcessError: the process exited with status 3"),
+        (lambda: ctypes.string_at(0), "ProcessError: the process was killed by SIGSEGV"),
+        (lambda: os.abort(), "ProcessError: the process was killed by SIGABRT"),
+        (
+            lambda: os.kill(os.getpid(), signal.SIGRTMIN + 1),
+            f"ProcessError: the process was killed by signal {signal.SIGRTMIN + 1}",
+        ),
+    ],
+    ids=["exit", "segfault", "abort", "real-time signal"],
+)
+def test_a_process_that_dies_is_recorded_as_crashed_and_the_next_evaluation_works(child_of, how, reason):
+    child = child_of(crash_if_odd(how))
+    before = child.evaluate(candidate(0))
+    crashed = child.evaluate(candidate(1))
+    assert (crashed.status, crashed.id) == (Status.CRASHED, 1)
+    assert first_line(crashed) == reason
+    after = child.evaluate(candidate(2))
+    assert after.status is Status.DONE
+    assert after.fitness != before.fitness
+
+
+def test_a_process_that_died_between_two_evaluations_is_nobodys_fault(child_of):
+    child = child_of(lambda params: os.getpid())
+    (pid,) = child.evaluate(candidate(0)).fitness
+    os.kill(int(pid), signal.SIGKILL)
+    wait_until(lambda: not alive(int(pid)))
+    assert child.evaluate(candidate(1)).status is Status.DONE
+
+
+def test_one_that_sleeps_for_ever_is_timed_out_with_all_that_it_started(child_of, tmp_path):
+    note = tmp_path / "pids"
+
+    def sleepy(params, context):
+        if context.id:
+            return 1.0
+        grandchild = subprocess.Popen(["sleep", "1000"])
+        note.write_text(f"{os.getpid()} {grandchild.pid}")
+        return time.sleep(1000)
+
+    child = child_of(sleepy, timeout=1.5)
+    child.evaluate(candidate(1))  # the start of the process does not count
+    begun = time.monotonic()
+    timed_out = child.evaluate(candidate(0))
+    assert 1.5 <= time.monotonic() - begun < 15
+    assert timed_out.status is Status.TIMED_OUT
+    assert first_line(timed_out) == "TimeoutError: took longer than 1.5 s"
+    assert 1.5 <= timed_out.seconds < 15
+    for pid in note.read_text().split():
+        wait_until(lambda pid=pid: not alive(int(pid)))
+    assert child.evaluate(candidate(1)).status is Status.DONE
+
+
+def test_one_that_holds_the_interpreters_lock_is_timed_out(child_of):
+    def stuck(params):
+        ctypes.PyDLL(None).sleep(1000)
+
+    assert child_of(stuck, timeout=0.5).evaluate(candidate()).status is Status.TIMED_OUT
+
+
+def test_one_that_eats_memory_past_the_limit_is_recorded_as_crashed(child_of):
+    def hungry(params, context):
+        if context.id:
+            block = b"1" * (300 * MB)
+            time.sleep(1000)
+            return len(block)
+        return 1.0
+
+    child = child_of(hungry, memory_limit=200 * MB)
+    assert child.evaluate(candidate(0)).status is Status.DONE
+    crashed = child.evaluate(candidate(1))
+    assert crashed.status is Status.CRASHED
+    assert first_line(crashed).startswith("MemoryError: used ")
+    assert first_line(crashed).endswith(" MB, the limit is 200 MB")
+    assert child.evaluate(candidate(0)).status is Status.DONE
+
+
+def test_memory_of_what_it_started_counts(child_of):
+    def parent_of_a_hungry_one(params):
+        code = f"block = b'1' * {300 * MB}; import time; time.sleep(1000)"
+        subprocess.run([sys.executable, "-c", code], check=False)
+
+    crashed = child_of(parent_of_a_hungry_one, memory_limit=200 * MB).evaluate(candidate())
+    assert crashed.status is Status.CRASHED
+    assert "the limit is 200 MB" in crashed.error
+
+
+def test_a_changed_directory_is_changed_back(child_of, tmp_path):
+    def wanderer(params):
+        here = os.getcwd()
+        os.chdir("/")
+        return float(here == str(tmp_path))
+
+    child = child_of(wanderer, cwd=str(tmp_path))
+    assert [child.evaluate(candidate(id)).fitness for id in range(2)] == [(1.0,), (1.0,)]
+
+
+def test_threads_that_go_on_do_no_harm(child_of):
+    def threaded(params):
+        threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+        threading.Thread(target=time.sleep, args=(1000,)).start()
+        return float(os.getpid())
+
+    child = child_of(threaded)
+    assert child.evaluate(candidate(0)).fitness == child.evaluate(candidate(1)).fitness
+
+
+def test_forks_do_no_harm_even_one_that_returns(child_of):
+    def forking(params, context):
+        if os.fork() == 0:
+            return -1.0 if context.id else os._exit(0)
+        os.wait()
+        return float(context.id)
+
+    child = child_of(forking)
+    assert [child.evaluate(candidate(id)).fitness for id in range(4)] == [(0.0,), (1.0,), (2.0,), (3.0,)]
+
+
+@pytest.mark.parametrize("error", [SystemExit("enough"), KeyboardInterrupt("enough"), GeneratorExit("enough")])
+def test_an_exception_that_would_end_a_program_fails_the_evaluation_alone(child_of, error):
+    def leaving(params, context):
+        if context.id:
+            raise error
+        return float(os.getpid())
+
+    child = child_of(leaving)
+    before = child.evaluate(candidate(0))
+    failed = child.evaluate(candidate(1))
+    assert failed.status is Status.FAILED
+    assert first_line(failed) == f"{type(error).__name__}: enough"
+    assert child.evaluate(candidate(0)).fitness == before.fitness
+
+
+def test_the_first_line_of_an_error_is_its_message_not_its_note(child_of):
+    def noted(params):
+        error = ValueError("the message")
+        error.add_note("a note")
+        raise error
+
+    assert first_line(child_of(noted).evaluate(candidate())) == "ValueError: the message"
+
+
+def test_a_setup_that_raises_fails_each_evaluation(child_of):
+    class Unready(Optimizee):
+        space, objectives = SPACE, minimize("f")
+
+        def setup(self):
+            print("looking for the simulator")
+            raise RuntimeError("no simulator here")
+
+        def evaluate(self, params, context):
+            return 1.0
+
+    child = child_of(Unready())
+    for id in range(2):
+        failed = child.evaluate(candidate(id))
+        assert (failed.id, failed.status) == (id, Status.FAILED)
+        assert first_line(failed) == "RuntimeError: no simulator here"
+        assert failed.error.endswith("printed:\nlooking for the simulator")
+
+
+def test_a_setup_that_kills_its_process_is_recorded_as_crashed(child_of):
+    class Deadly(Optimizee):
+        space, objectives = SPACE, minimize("f")
+
+        def setup(self):
+            os._exit(9)
+
+        def evaluate(self, params, context):
+            return 1.0
+
+    assert child_of(Deadly()).evaluate(candidate()).status is Status.CRASHED
+
+
+def test_an_optimizee_whose_module_is_missing_in_the_child_fails_each_evaluation(child_of, tmp_path):
+    file = tmp_path / "only_here.py"
+    file.write_text("def fitness(params):\n    return 2 * params['x']\n")
+    spec = importlib.util.spec_from_file_location("only_here", file)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["only_here"] = module
+    try:
+        spec.loader.exec_module(module)
+        optimizee = FunctionOptimizee(module.fitness, SPACE, minimize("f"))
+        by_reference = Payload(cloudpickle.dumps(optimizee), NOWHERE)
+        by_value = child_of(optimizee)
+    finally:
+        del sys.modules["only_here"]
+    blind = Child(by_reference, 30)
+    try:
+        for id in range(2):
+            failed = blind.evaluate(candidate(id))
+            assert failed.status is Status.FAILED
+            assert first_line(failed) == "ModuleNotFoundError: No module named 'only_here'"
+    finally:
+        blind.close()
+    seeing = Child(Payload(by_reference.optimizee, NOWHERE, paths=(str(tmp_path),)), 30)
+    try:
+        assert seeing.evaluate(candidate()).fitness == (1.0,)
+    finally:
+        seeing.close()
+    assert by_value.evaluate(candidate()).fitness == (1.0,)
+
+
+def test_a_result_that_cannot_be_pickled_is_no_fitness(child_of):
+    child = child_of(lambda params: threading.Lock())
+    failed = child.evaluate(candidate())
+    assert failed.status is Status.FAILED
+    assert "expected a finite number for 'f', got <unlocked" in first_line(failed)
+
+
+def test_an_exception_that_cannot_be_pickled_is_recorded_all_the_same(child_of):
+    class OddError(Exception):
+        def __init__(self, a, b):
+            super().__init__("odd")
+            self.lock = threading.Lock()
+
+        def __reduce__(self):
+            raise TypeError("not me")
+
+    def odd(params):
+        raise OddError(1, 2)
+
+    assert first_line(child_of(odd).evaluate(candidate())).endswith("OddError: odd")
+
+
+def test_the_work_folder_is_the_evaluations_own_and_is_removed(child_of, temp):
+    def at_work(params, context):
+        (context.workdir / "file").write_text("x")
+        return float(len(list(context.workdir.iterdir())))
+
+    child = child_of(at_work)
+    assert [child.evaluate(candidate(id)).fitness for id in range(2)] == [(1.0,), (1.0,)]
+    (scratch,) = temp.iterdir()
+    assert [path.name for path in scratch.iterdir()] == ["printed"]
+
+
+def test_no_file_is_left_after_close(child_of, temp):
+    def untidy(params, context):
+        (context.workdir / "file").write_text("x")
+        os._exit(1)
+
+    child = child_of(untidy)
+    child.evaluate(candidate())
+    assert list(temp.iterdir())
+    child.close()
+    gc.collect()
+    assert list(temp.iterdir()) == []
+
+
+def test_no_process_is_left_after_close(child_of):
+    child = child_of(lambda params: os.getpid())
+    (pid,) = child.evaluate(candidate()).fitness
+    assert alive(int(pid))
+    child.close()
+    assert not alive(int(pid))
+
+
+def test_a_child_dies_with_the_process_that_started_it(tmp_path):
+    code = f"""
+        import os, signal
+        from l2l_dask import FunctionOptimizee, Real, Space, minimize, shipping
+        from l2l_dask.child import Payload
+        from l2l_dask.evaluating import Where
+        from l2l_dask.evaluation import Candidate
+        from l2l_dask.process import Child
+        pid = FunctionOptimizee(lambda params: os.getpid(), Space({{"x": Real(0, 1)}}), minimize("f"))
+        child = Child(Payload(shipping.pack(pid), Where("", "", 1)))
+        print(int(child.evaluate(Candidate(0, {{"x": 0.5}}, 1)).fitness[0]), flush=True)
+        os.kill(os.getpid(), signal.{signal.SIGKILL.name})
+    """
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    killed = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    wait_until(lambda: not alive(int(killed.stdout)))
+
+
+def test_a_candidate_and_its_evaluation_travel_as_plain_pickles():
+    sent = candidate(3)
+    assert pickle.loads(pickle.dumps(sent)) == sent
