@@ -439,24 +439,30 @@ def test_no_process_is_left_after_close(child_of):
     assert not alive(int(pid))
 
 
-def test_a_child_dies_with_the_process_that_started_it(tmp_path):
+def test_a_busy_child_dies_with_the_process_that_started_it(tmp_path):
+    note = tmp_path / "pid"
     code = f"""
-        import os, signal
+        import os, pathlib, signal, threading, time
         from l2l_dask import FunctionOptimizee, Real, Space, minimize, shipping
         from l2l_dask.child import Payload
         from l2l_dask.evaluating import Where
         from l2l_dask.evaluation import Candidate
         from l2l_dask.process import Child
-        pid = FunctionOptimizee(lambda params: os.getpid(), Space({{"x": Real(0, 1)}}), minimize("f"))
-        child = Child(Payload(shipping.pack(pid), Where("", "", 1)))
-        print(int(child.evaluate(Candidate(0, {{"x": 0.5}}, 1)).fitness[0]), flush=True)
-        os.kill(os.getpid(), signal.{signal.SIGKILL.name})
+        def busy(params):
+            pathlib.Path({str(note)!r}).write_text(str(os.getpid()))
+            time.sleep(1000)
+        optimizee = FunctionOptimizee(busy, Space({{"x": Real(0, 1)}}), minimize("f"))
+        child = Child(Payload(shipping.pack(optimizee), Where("", "", 1)))
+        threading.Thread(target=child.evaluate, args=[Candidate(0, {{"x": 0.5}}, 1)]).start()
+        while not os.path.exists({str(note)!r}) or not os.path.getsize({str(note)!r}):
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGKILL)
     """
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     command = [sys.executable, "-c", textwrap.dedent(code)]
     killed = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    wait_until(lambda: not alive(int(killed.stdout)))
+    wait_until(lambda: not alive(int(note.read_text())))
 
 
 def test_a_candidate_and_its_evaluation_travel_as_plain_pickles():
