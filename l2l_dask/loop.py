@@ -156,6 +156,7 @@ class Loop:
     _over: bool = False
     _failures: int = 0
     _first_failure: str = ""
+    _too_many: str = ""
 
     def start(self) -> list[Instruction]:
         """Take up what an earlier driver left in flight."""
@@ -211,6 +212,8 @@ class Loop:
             return
         self._failures += 1
         self._first_failure = self._first_failure or e.error
+        if self._failures == self.policy.max_failures_in_a_row:
+            self._too_many = f"{self._failures} evaluations failed in a row, the first: {self._first_failure}"
 
     def _control(self, command: str, reason: str) -> list[Instruction]:
         match command:
@@ -247,9 +250,8 @@ class Loop:
 
     def _ending(self) -> tuple[Outcome, str] | None:
         """Tell whether this is the end, and which."""
-        limit = self.policy.max_failures_in_a_row
-        if limit and self._failures >= limit:
-            return "failed", f"{self._failures} evaluations failed in a row, the first: {self._first_failure}"
+        if self._too_many:
+            return "failed", self._too_many
         if self.untold or self.in_flight:
             return None
         if self._stopping:
