@@ -123,6 +123,7 @@ class Run:
         elif words[0] == "wait":
             for process in self.background:
                 process.wait(_PATIENCE)
+            self.background.clear()  # a shell gives their numbers to the next
         elif words[0] == "kill":
             end(self.background[int(words[1].removeprefix("%")) - 1])
         else:
@@ -202,6 +203,7 @@ def cluster(page: Path) -> Iterator[dict[str, str]]:
 
 
 def main(page: Path, scratch: Path) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that what runs in the background is ended
     # As in a notebook: what a page defines belongs to __main__, and not to an importable module.
     sys.modules["__main__"].__dict__.pop("__file__", None)
     sys.path.insert(0, "")
@@ -213,6 +215,8 @@ def main(page: Path, scratch: Path) -> None:
                 try:
                     run.carry_out(block)
                 except BaseException:
+                    for file in sorted(scratch.glob("background-*.txt")):
+                        sys.stderr.write(f"\n{file.name}:\n{file.read_text(errors='replace')[-2000:]}")
                     sys.stderr.write(f"\n{page.name}, the block at line {block.line}:\n")
                     raise
                 sys.stdout.write(f"[{page.name}:{block.line}, {time.monotonic() - started:.1f} s]\n")

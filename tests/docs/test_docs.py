@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 RUNNER = Path(__file__).with_name("_page.py")
-ID = {"ids": lambda page: page.name}
+
 LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s]+)\)")
 SECONDS = 240
 
@@ -35,12 +36,17 @@ def carry_out(page: Path, folder: Path) -> subprocess.CompletedProcess[str]:
         output, _ = process.communicate(timeout=SECONDS)
     finally:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(30)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     return subprocess.CompletedProcess([], process.returncode, output)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, **ID)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_block_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     done = carry_out(page, tmp_path)
     print(done.stdout)
@@ -67,7 +73,7 @@ def test_a_block_that_does_not_do_what_the_page_says_fails(language: str, code: 
     assert "wrong.md, the block at line 4" in done.stdout
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"], **ID)
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
 def test_relative_links_point_to_what_is_there(page: Path) -> None:
     for target in LINK.findall(page.read_text(encoding="utf-8")):
         if re.match(r"[a-z]+:", target):
