@@ -105,6 +105,7 @@ class Driver:
         try:
             self._writer.reserve(self._policy.evaluations)
             self._set_state("running")
+            self._events.append(loop.Capacity(self._executor.capacity))
             self._carry_out(self._loop.start())
             while self._finish is None:
                 self._look_around()
@@ -274,7 +275,7 @@ class Driver:
         self._set_state(finish.outcome, finish.reason)
         if self._on_progress is not None:
             self._on_progress(self.progress())
-        self._writer.close(complete=self._loop.n_asked >= self._policy.evaluations)
+        self._writer.close()
 
     def _abandon(self, error: BaseException) -> None:
         """Leave as whole a store as can be left."""
@@ -282,7 +283,7 @@ class Driver:
         for step in (
             self._executor.close,
             lambda: self._set_state("interrupted", reason),
-            lambda: self._writer.close(complete=True),
+            lambda: self._writer.close(trim=False),
         ):
             with suppress(Exception):
                 step()

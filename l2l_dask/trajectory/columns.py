@@ -20,10 +20,15 @@ from numpy.typing import DTypeLike, NDArray
 from l2l_dask.errors import StoreError
 from l2l_dask.evaluation import UNUSED, Objectives, Status
 from l2l_dask.space import Categorical, Space
+from l2l_dask.trajectory.record import CORE
 
 _MIN_ROWS = 1024
 _MAX_ROWS = 16384  # of a chunk: a million rows in less than a thousand files
 _MAX_BYTES = 4 << 20
+
+
+# What an optimizer must not name: our own arrays, and our folders.
+RESERVED = CORE | {"evaluation", "dimension", "parameter", "objective"}
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,11 @@ class Columns:
         self.rows_per_chunk: int = status.chunks[0]
         self.capacity: int = status.shape[0]
 
+    def width(self, name: str) -> int | None:
+        """Return how many values an array has for each row, None if one or if there is none of that name."""
+        column = self._schema.get(name)
+        return column.width if column is not None and column.dimension else None
+
     @property
     def names(self) -> set[str]:
         return set(self._schema)
@@ -102,11 +112,12 @@ class Columns:
     def add(self, column: Column) -> None:
         """Create a further array."""
         with quiet_zarr():
-            self._arrays[column.name] = _create(self._group, column, self.capacity, self.rows_per_chunk)
+            # A driver that was killed in here leaves an array that the consolidated metadata do not know, and empty.
+            self._arrays[column.name] = _create(self._group, column, self.capacity, self.rows_per_chunk, overwrite=True)
             zarr.consolidate_metadata(self._group.store)
         self._schema[column.name] = column
-        for index, chunk in self._chunks.items():
-            chunk[column.name] = column.empty(self._length(index))
+        for chunk in self._chunks.values():
+            chunk[column.name] = column.empty(self.rows_per_chunk)
 
     def resize(self, capacity: int) -> None:
         """Change the number of rows; a reader sees the longest ``status`` last, and the shorter first."""
@@ -119,7 +130,6 @@ class Columns:
                 self._arrays[name].resize((capacity, *self._arrays[name].shape[1:]))
             zarr.consolidate_metadata(self._group.store)
         self.capacity = capacity
-        self._chunks.clear()
 
     def put(self, first: int, values: Mapping[str, NDArray[Any]]) -> None:
         """Set consecutive rows from ``first`` on, in memory."""
@@ -159,37 +169,38 @@ class Columns:
         except OSError as error:
             raise StoreError(f"{self.root} cannot be written: {error.strerror}") from error
         self._dirty.clear()
-        for index in [i for i, chunk in self._chunks.items() if self._settled(chunk["status"])]:
+        for index in [i for i, chunk in self._chunks.items() if self._settled(i, chunk["status"])]:
             del self._chunks[index]
 
     def _write(self, index: int, name: str) -> None:
         start = index * self.rows_per_chunk
-        array, part = self._arrays[name], self._chunks[index][name]
+        array, part = self._arrays[name], self._chunks[index][name][: self.capacity - start]
         array[start : start + len(part)] = part.astype("T") if part.dtype == object else part
 
-    @staticmethod
-    def _settled(status: NDArray[Any]) -> bool:
-        return bool((status != UNUSED).all() and (status != Status.PENDING).all())
-
-    def _length(self, index: int) -> int:
-        return min(self.rows_per_chunk, self.capacity - index * self.rows_per_chunk)
+    def _settled(self, index: int, status: NDArray[Any]) -> bool:
+        used = status[: self.capacity - index * self.rows_per_chunk]
+        return bool((used != UNUSED).all() and (used != Status.PENDING).all())
 
     def _chunk(self, index: int) -> dict[str, NDArray[Any]]:
+        """Return a chunk at its full length, also where the arrays end before it does."""
         if index not in self._chunks:
-            start, n = index * self.rows_per_chunk, self._length(index)
-            self._chunks[index] = {
-                name: self._load(name, start, n) if self._exists(name, index) else column.empty(n)
-                for name, column in self._schema.items()
-            }
+            self._chunks[index] = {name: column.empty(self.rows_per_chunk) for name, column in self._schema.items()}
+            for name, part in self._chunks[index].items():
+                if self._exists(name, index):
+                    found = self._load(name, index * self.rows_per_chunk)
+                    part[: len(found)] = found
         return self._chunks[index]
 
     def _exists(self, name: str, index: int) -> bool:
         tail = "/0" if self._schema[name].dimension else ""
         return (self.root / name / "c" / f"{index}{tail}").exists()
 
-    def _load(self, name: str, start: int, n: int) -> NDArray[Any]:
-        part = np.asarray(self._arrays[name][start : start + n])
+    def _load(self, name: str, start: int) -> NDArray[Any]:
+        part = np.asarray(self._arrays[name][start : start + self.rows_per_chunk])
         return part.astype(object) if self._schema[name].dtype is str else part
+
+    def rows_in_use(self) -> int:
+        return rows_in_use(np.asarray(self._arrays["status"][:]))
 
     def read_all(self, rows: int) -> dict[str, NDArray[Any]]:
         """Read the first rows of every array."""
@@ -217,7 +228,13 @@ def create(root: Path, attributes: dict[str, Any], space: Space, objectives: Obj
         zarr.consolidate_metadata(group.store)
 
 
-def _create(group: zarr.Group, column: Column, capacity: int, rows: int) -> zarr.Array[Any]:
+def rows_in_use(status: NDArray[Any]) -> int:
+    """Count the rows before the first unused one; a reader may load a later chunk after its rows came into use."""
+    unused = np.flatnonzero(status == UNUSED)
+    return int(unused[0]) if len(unused) else len(status)
+
+
+def _create(group: zarr.Group, column: Column, capacity: int, rows: int, *, overwrite: bool = False) -> zarr.Array[Any]:
     wide = column.dimension is not None
     return group.create_array(
         column.name,
@@ -226,6 +243,7 @@ def _create(group: zarr.Group, column: Column, capacity: int, rows: int) -> zarr
         dtype=column.dtype,
         fill_value=column.fill,
         dimension_names=("evaluation", column.dimension) if wide else ("evaluation",),
+        overwrite=overwrite,
     )
 
 
@@ -234,6 +252,16 @@ def _described(name: str, array: zarr.Array[Any]) -> Column:
     names: Any = array.metadata.to_dict().get("dimension_names")
     dimension = names[1] if array.ndim == 2 else None
     return Column(name, dtype, array.fill_value, dimension, array.shape[1] if array.ndim == 2 else 1)
+
+
+@contextmanager
+def reading(root: Path) -> Iterator[None]:
+    """Turn what zarr raises over a damaged store into one line."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise StoreError(f"{root} cannot be read, is it damaged? {reason}") from error
 
 
 @contextmanager

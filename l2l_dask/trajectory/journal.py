@@ -1,7 +1,8 @@
 """The journal: an append-only file of checksummed records, one file per epoch (per driver).
 
 A record is its payload's length and CRC-32 (two little-endian unsigned 32-bit numbers) and the payload, a MessagePack
-map. Reading ends at the first record that is cut short or does not match its checksum: what a crash tore off.
+map. Reading ends at the first record that is empty, cut short or does not match its checksum: what a crash tore off, or
+the zeros that a file system put there.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
         while len(head := file.read(_HEAD.size)) == _HEAD.size:
             length, checksum = _HEAD.unpack(head)
             payload = file.read(length)
-            if len(payload) < length or zlib.crc32(payload) != checksum:
+            if not payload or len(payload) < length or zlib.crc32(payload) != checksum:
                 return
             yield msgpack.unpackb(payload)
 

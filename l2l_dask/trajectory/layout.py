@@ -123,7 +123,8 @@ def open_layout(store: str | os.PathLike[str]) -> tuple[Layout, dict[str, Any]]:
         content = None
     if content is None:
         raise StoreError(f"there is no store at {store}: expected the folder NAME.zarr that `l2l run` wrote")
-    described = content.get("attributes", {}).get("l2l_dask")
+    attributes = content.get("attributes")
+    described = attributes.get("l2l_dask") if isinstance(attributes, dict) else None
     if not isinstance(described, dict):
         raise StoreError(f"{store} is a Zarr group, but not one that l2l_dask wrote")
     if described.get("format") != FORMAT:

@@ -26,6 +26,7 @@ from l2l_dask.trajectory.layout import Layout, read_json, write_json
 BEAT = 2.0
 PATIENCE = 15.0
 _CLAIM_PATIENCE = 3.0
+_CLOCK_STEP = 2.0
 
 
 @cache
@@ -43,8 +44,13 @@ def _me() -> dict[str, Any]:
         "host": socket.gethostname(),
         "machine": _machine(),
         "pid": os.getpid(),
-        "started": psutil.Process().create_time(),
+        "started": _started(psutil.Process()),
     }
+
+
+def _started(process: psutil.Process) -> float:
+    """Tell when a process started, in seconds since boot: the clock may be set, which moves the boot's own time too."""
+    return process.create_time() - psutil.boot_time()
 
 
 def holder_is_gone(lease: dict[str, Any]) -> bool | None:
@@ -55,7 +61,8 @@ def holder_is_gone(lease: dict[str, Any]) -> bool | None:
         return None
     try:
         process = psutil.Process(lease["pid"])
-        return process.create_time() != lease["started"] or process.status() == psutil.STATUS_ZOMBIE
+        another = abs(_started(process) - lease["started"]) > _CLOCK_STEP
+        return another or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
 
@@ -111,7 +118,9 @@ class Lease:
             )
 
     def release(self) -> None:
-        """Give the store back."""
+        """Give the store back, once: after that it may be another's."""
+        if self._over.is_set():
+            return
         self._over.set()
         self._thread.join()
         with suppress(LockedError, OSError, StoreError):

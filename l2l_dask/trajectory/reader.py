@@ -20,7 +20,7 @@ from l2l_dask.evaluation import Objectives, Status
 from l2l_dask.optimizee import Target
 from l2l_dask.saving import load_arrays
 from l2l_dask.space import Categorical, Floats, Integer, Params, Space
-from l2l_dask.trajectory.columns import quiet_zarr
+from l2l_dask.trajectory.columns import quiet_zarr, reading, rows_in_use
 from l2l_dask.trajectory.layout import Layout, State, open_layout, read_json
 from l2l_dask.trajectory.lease import PATIENCE, holder_is_gone
 from l2l_dask.trajectory.record import Record
@@ -118,13 +118,14 @@ class Trajectory:
         text = str(self.record["error"][id])
         if not text:
             return ""
-        for line in self.layout.errors.open(encoding="utf-8"):
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue  # torn by a crash; the row was then evaluated again
-            if entry["id"] == id:
-                text = entry["error"]
+        with self.layout.errors.open(encoding="utf-8") as lines:
+            for line in lines:
+                try:
+                    entry = json.loads(line)
+                except ValueError:
+                    continue  # empty, or torn by a crash: the row was then evaluated again
+                if entry["id"] == id:
+                    text = entry["error"]
         return text
 
     def to_xarray(self) -> xr.Dataset:
@@ -198,21 +199,12 @@ def load(store: str | os.PathLike[str]) -> Trajectory:
         If there is none, or it is damaged or of another version.
     """
     layout, described = open_layout(store)
-    try:
+    with reading(layout.root):
         record = _read(layout)
-    except (OSError, ValueError, KeyError) as error:
-        raise StoreError(f"{store} cannot be read: {type(error).__name__}: {error}") from error
-    experiment = described["experiment"]
+        experiment = described["experiment"]
+        space, objectives = Space.from_dict(experiment["space"]), Objectives(experiment["objectives"])
     details = read_json(layout.state) or {}
-    return Trajectory(
-        layout,
-        experiment,
-        Space.from_dict(experiment["space"]),
-        Objectives(experiment["objectives"]),
-        record,
-        _state(layout, details),
-        details,
-    )
+    return Trajectory(layout, experiment, space, objectives, record, _state(layout, details), details)
 
 
 def _read(layout: Layout) -> Record:
@@ -220,7 +212,7 @@ def _read(layout: Layout) -> Record:
     with quiet_zarr():
         group = zarr.open_group(layout.root, mode="r")
         status = np.asarray(group["status"][:])  # type: ignore[index]
-        n = int((status >= 0).sum())
+        n = rows_in_use(status)
         columns = {
             name: np.asarray(array[:n]) for name, array in group.arrays() if name not in (*_COORDINATES, "status")
         }

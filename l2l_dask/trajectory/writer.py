@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from l2l_dask.errors import StoreError
+from l2l_dask.errors import OptimizerError, StoreError
 from l2l_dask.evaluation import Candidates, Evaluation, Objectives, Status
 from l2l_dask.optimizee import Target
 from l2l_dask.saving import save_arrays, saved_folder
@@ -123,8 +123,9 @@ class Writer:
         try:
             with suppress(FileNotFoundError):
                 self.layout.control.unlink()
-            self._columns = columns.Columns(self.layout.root)
-            self._rows = int((self._columns.read_all(self._columns.capacity)["status"] >= 0).sum())
+            with columns.reading(self.layout.root):
+                self._columns = columns.Columns(self.layout.root)
+                self._rows = self._columns.rows_in_use()
             for kept in self._unfolded():
                 self._apply(kept)
             self._columns.flush()
@@ -162,7 +163,7 @@ class Writer:
 
     def asked(self, event: int, candidates: Candidates, origin: int) -> None:
         """Record an ask, as event number ``event``."""
-        info = {name: _packed(np.asarray(values)) for name, values in candidates.info.items()}
+        info = {name: self._packed(name, np.asarray(values)) for name, values in candidates.info.items()}
         x = np.ascontiguousarray(candidates.x, dtype="<f8").tobytes()
         self._enter(
             {"kind": "ask", "event": event, "first": int(candidates.ids[0]), "x": x, "origin": origin, "info": info}
@@ -177,12 +178,12 @@ class Writer:
                 "status": int(e.status),
                 "attempt": e.attempt,
                 "fitness": list(e.fitness),
-                "worker": e.worker,
-                "host": e.host,
+                "worker": _storable(e.worker),
+                "host": _storable(e.host),
                 "submitted": e.submitted,
                 "started": e.started,
                 "finished": e.finished,
-                "error": e.error.partition("\n")[0],
+                "error": _storable(e.error.partition("\n")[0]),
                 "saved": saved_folder(e.id, self.epoch, e.attempt) if e.saved else "",
             }
             for e in evaluations
@@ -198,14 +199,17 @@ class Writer:
         self._journal.append(durable=durable)
 
     def fold(self) -> None:
-        """Write the arrays.
+        """Write the arrays; what was recorded goes into the journal before.
 
         Raises
         ------
         LockedError
             If the store is no longer ours.
+        StoreError
+            If it cannot be written.
         """
         self._lease.check()
+        self.commit(durable=False)
         self._columns.flush()
 
     def keep(self, evaluation: Evaluation) -> None:
@@ -224,11 +228,11 @@ class Writer:
         except OSError as error:
             raise StoreError(f"{self.layout.state} cannot be written: {error.strerror}") from error
 
-    def close(self, *, complete: bool = False) -> None:
-        """Fold, cut the arrays to the rows in use if no more are to come, and give the store back."""
+    def close(self, *, trim: bool = True) -> None:
+        """Fold, cut the arrays to the rows in use if ``trim``, and give the store back."""
         try:
             self.fold()
-            if not complete:
+            if trim:
                 self._columns.resize(max(self._rows, 1))
         finally:
             self._journal.close()
@@ -237,6 +241,25 @@ class Writer:
     def abandon(self) -> None:
         """Give the store back as it is, after an error."""
         self._lease.release()
+
+    def _packed(self, name: str, values: NDArray[Any]) -> list[Any]:
+        """Turn what an optimizer names into what a journal holds.
+
+        Raises
+        ------
+        OptimizerError
+            If there can be no array of that name for it.
+        """
+        if name in columns.RESERVED or not name.isidentifier():
+            raise OptimizerError(f"info {name!r}: expected an identifier that the store does not use itself")
+        if values.dtype.kind not in "iubf" or values.ndim not in (1, 2):
+            raise OptimizerError(
+                f"info {name!r}: expected numbers, one or a row for each individual, got {values.dtype} {values.shape}"
+            )
+        width, found = self._columns.width(name), values.shape[1] if values.ndim == 2 else None
+        if name in self._columns.names and width != found:
+            raise OptimizerError(f"info {name!r}: expected as many values for each individual as before, {width}")
+        return _packed(values)
 
     def _enter(self, record: dict[str, Any]) -> None:
         self._journal.add(record)
@@ -277,12 +300,18 @@ class Writer:
         failed = [e for e in evaluations if e.error]
         if not failed:
             return
-        lines = "".join(json.dumps({"id": e.id, "attempt": e.attempt, "error": e.error}) + "\n" for e in failed)
+        # Each begins a new line, also after one that a crash tore off.
+        lines = "".join("\n" + json.dumps({"id": e.id, "attempt": e.attempt, "error": e.error}) for e in failed)
         try:
             with self.layout.errors.open("a", encoding="utf-8") as file:
                 file.write(lines)
         except OSError as error:
             raise StoreError(f"{self.layout.errors} cannot be written: {error.strerror}") from error
+
+
+def _storable(text: str) -> str:
+    """Replace what has no UTF-8: the undecodable bytes of a file's name, say."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _packed(values: NDArray[Any]) -> list[Any]:

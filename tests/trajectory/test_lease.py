@@ -1,0 +1,271 @@
+"""The lease: a store has one writer, however many want it and however they end."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+
+from l2l_dask import Experiment, Real, Space, minimize
+from l2l_dask.errors import LockedError, StoreError
+from l2l_dask.trajectory import lease as leases
+from l2l_dask.trajectory import load
+from l2l_dask.trajectory.journal import claim
+from l2l_dask.trajectory.layout import Layout, read_json, write_json
+from l2l_dask.trajectory.lease import Lease, acquire
+
+AT_ONCE = 2.0  # seconds; far less than anybody's patience
+
+
+@pytest.fixture
+def layout(tmp_path):
+    layout = Layout(tmp_path / "store.zarr")
+    layout.private.mkdir(parents=True)
+    return layout
+
+
+@contextlib.contextmanager
+def held(layout, **options):
+    lease = acquire(layout, **options)
+    try:
+        yield lease
+    finally:
+        lease.release()
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from l2l_dask.trajectory.layout import Layout
+from l2l_dask.trajectory.lease import acquire
+acquire(Layout(Path(sys.argv[1])))
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+@contextlib.contextmanager
+def holder(layout):
+    """Run another process that holds the store."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, layout.root], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "held\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def elsewhere(layout, beat=0, released=False, epoch=1):
+    """Write the lease of a holder on another machine, whose process ids say nothing here."""
+    content = {"epoch": epoch, "beat": beat, "released": released, "host": "elsewhere", "machine": "elsewhere boot"}
+    write_json(layout.lease, content | {"pid": os.getpid(), "started": 0.0})
+    claim(layout.journal(epoch))
+
+
+def test_a_live_holder_is_named_and_keeps_the_store(layout):
+    with holder(layout) as process:
+        began = time.monotonic()
+        with pytest.raises(LockedError, match=rf"process {process.pid} on {socket.gethostname()}") as caught:
+            acquire(layout)
+        assert time.monotonic() - began < AT_ONCE
+        assert len(str(caught.value).splitlines()) == 1
+        assert read_json(layout.lease)["pid"] == process.pid
+
+
+def test_a_process_does_not_take_its_own_store_twice(layout):
+    with held(layout), pytest.raises(LockedError, match=f"process {os.getpid()} "):
+        acquire(layout)
+
+
+@pytest.mark.parametrize("buried", [True, False])
+def test_a_killed_holders_store_is_taken_at_once_also_if_nobody_waited_for_it(layout, buried):
+    with holder(layout) as process:
+        process.send_signal(signal.SIGKILL)
+        if buried:
+            process.wait()
+        else:
+            psutil_waits_for_the_zombie(process.pid)
+        began = time.monotonic()
+        with held(layout) as lease:
+            assert lease.epoch == 2
+        assert time.monotonic() - began < AT_ONCE
+
+
+def psutil_waits_for_the_zombie(pid):
+    while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+
+
+def test_a_holder_whose_process_id_is_now_anothers_is_gone(layout):
+    with held(layout):
+        content = read_json(layout.lease)
+    with holder(layout) as process:
+        write_json(layout.lease, content | {"pid": process.pid, "epoch": 2})
+        with held(layout) as lease:
+            assert lease.epoch == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="patches psutil where it reads Linux's clock")
+def test_a_holder_lives_on_when_the_machines_clock_is_set(layout, monkeypatch):
+    with holder(layout):
+        boot = psutil.boot_time()
+        monkeypatch.setattr("psutil._pslinux.boot_time", lambda: boot + 3600.0)
+        with pytest.raises(LockedError):
+            acquire(layout)
+
+
+def test_a_released_store_is_taken_at_once_and_epochs_grow(layout):
+    began = time.monotonic()
+    epochs = []
+    for _ in range(3):
+        with held(layout) as lease:
+            epochs.append(lease.epoch)
+    assert epochs == layout.epochs() == [1, 2, 3]
+    assert time.monotonic() - began < 3 * AT_ONCE
+
+
+def test_a_holder_elsewhere_must_be_silent_for_as_long_as_patience_lasts(layout):
+    elsewhere(layout)
+    began = time.monotonic()
+    with held(layout, patience=1.5) as lease:
+        assert lease.epoch == 2
+    assert 1.5 <= time.monotonic() - began < 1.5 + AT_ONCE
+
+
+def test_a_holder_elsewhere_whose_beat_grows_keeps_the_store(layout):
+    elsewhere(layout)
+    beat = threading.Timer(0.5, elsewhere, (layout, 1))
+    beat.start()
+    with pytest.raises(LockedError, match="on elsewhere"):
+        acquire(layout, patience=5.0)
+    beat.join()
+    assert layout.epochs() == [1]
+
+
+def test_a_store_released_elsewhere_is_taken_at_once_also_while_waiting_for_it(layout):
+    elsewhere(layout, released=True)
+    began = time.monotonic()
+    with held(layout, patience=60.0):
+        pass
+    elsewhere(layout, epoch=3)
+    release = threading.Timer(0.3, elsewhere, (layout, 1, True, 3))
+    release.start()
+    with held(layout, patience=60.0):
+        release.join()
+    assert time.monotonic() - began < 3 * AT_ONCE
+
+
+def test_a_holders_beat_grows(layout, monkeypatch):
+    monkeypatch.setattr(leases, "BEAT", 0.02)
+    with held(layout):
+        first, until = read_json(layout.lease)["beat"], time.monotonic() + 5
+        while read_json(layout.lease)["beat"] < first + 3:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+
+def test_a_holder_notices_that_it_was_taken_over_and_does_not_disturb_the_taker(layout):
+    lost = acquire(layout)
+    lost.check()
+    claim(layout.journal(2))
+    with pytest.raises(LockedError, match="taken over by another driver"):
+        lost.check()
+    write_json(layout.lease, taken := {"epoch": 2})
+    with pytest.raises(LockedError):
+        lost.check()
+    lost.release()
+    assert read_json(layout.lease) == taken
+
+
+def test_releasing_again_does_not_disturb_the_next_holder(layout):
+    first = acquire(layout)
+    first.release()
+    with held(layout):
+        content = read_json(layout.lease)
+        first.release()
+        assert read_json(layout.lease) == content
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_claimant_that_died_before_its_lease_blocks_nobody(layout, before, monkeypatch):
+    monkeypatch.setattr(leases, "_CLAIM_PATIENCE", 0.5)
+    for _ in range(before):
+        acquire(layout).release()
+    claim(layout.journal(before + 1))
+    with held(layout) as lease:
+        assert lease.epoch == before + 2
+    with held(layout) as lease:
+        assert lease.epoch == before + 3
+
+
+def test_a_claimant_that_was_passed_while_it_slept_does_not_get_the_store(layout):
+    claim(layout.journal(1))
+    claim(layout.journal(2))
+    with pytest.raises(LockedError, match="taken over"):
+        Lease(layout, 1)
+    assert not layout.lease.exists()
+
+
+def _take(layout, gate, outcomes, over):
+    gate.wait()
+    try:
+        lease = acquire(layout)
+    except LockedError:
+        outcomes.put(None)
+        return
+    outcomes.put(lease.epoch)
+    over.wait(60)
+    lease.release()
+
+
+@pytest.mark.parametrize("before", [0, 2])
+def test_of_many_takers_at_once_exactly_one_wins_and_all_others_are_refused(layout, before):
+    for _ in range(before):
+        acquire(layout).release()
+    context = multiprocessing.get_context("fork")
+    gate, outcomes, over = context.Barrier(6), context.SimpleQueue(), context.Event()
+    takers = [context.Process(target=_take, args=(layout, gate, outcomes, over)) for _ in range(6)]
+    for taker in takers:
+        taker.start()
+    results = [outcomes.get() for _ in takers]
+    over.set()
+    for taker in takers:
+        taker.join()
+    assert sorted(results, key=bool) == [None] * 5 + [before + 1]
+
+
+def test_a_damaged_lease_is_one_line(layout):
+    layout.lease.write_text("{")
+    with pytest.raises(StoreError, match=r"^.*lease\.json is damaged: .*$"):
+        acquire(layout)
+
+
+def test_a_driver_whose_store_was_taken_over_stops_and_leaves_the_takers_store_alone(tmp_path):
+    store = tmp_path / "store.zarr"
+    experiment = Experiment(
+        lambda params: time.sleep(0.01) or params["a"],
+        "random",
+        store=store,
+        evaluations=100_000,
+        space=Space({"a": Real(0, 1)}),
+        objectives=minimize("loss"),
+        cluster="serial",
+    )
+    handle, layout = experiment.start(), Layout(store)
+    while not (layout.lease.exists() and len(load(store))):
+        time.sleep(0.05)
+    claim(layout.journal(2))
+    write_json(layout.lease, taken := {"epoch": 2})
+    write_json(layout.state, state := {"state": "finished", "epoch": 2})
+    with pytest.raises(LockedError, match="taken over by another driver: this one stops"):
+        handle.wait(10)
+    assert read_json(layout.lease) == taken
+    assert read_json(layout.state) == state
