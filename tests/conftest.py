@@ -47,12 +47,12 @@ class Cli:
 
     def start(self, *words, **options):
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL} | options
+        options.setdefault("preexec_fn", _obedient)
         process = subprocess.Popen(
             [sys.executable, "-m", "l2l_dask", *map(str, words)],
             cwd=self.cwd,
             text=True,
             start_new_session=True,
-            preexec_fn=_obedient,
             **options,
         )
         self._started.append(process)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from distributed import Client, LocalCluster
 
@@ -53,12 +55,23 @@ def connected(where: str) -> Iterator[Client]:
     ClusterError
         If it does not answer.
     """
-    is_address = where.startswith(_DIRECT)
-    if not is_address and not os.path.isfile(where):
-        raise ClusterError(f"there is no scheduler file {where}: `dask scheduler --scheduler-file {where}` writes it")
+    address = where if where.startswith(_DIRECT) else _address_in(where)
     try:
-        client = Client(where) if is_address else Client(scheduler_file=where)
+        client = Client(address)
     except (OSError, TimeoutError, ValueError) as error:
         raise ClusterError(f"no Dask scheduler answers at {where} ({error}): is it running?") from error
     with client:
-        yield client
+        try:
+            yield client
+        except ClusterError:
+            logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # it gives up too, with a traceback
+            raise
+
+
+def _address_in(path: str) -> str:
+    if not os.path.isfile(path):
+        raise ClusterError(f"there is no scheduler file {path}: `dask scheduler --scheduler-file {path}` writes it")
+    try:
+        return str(json.loads(Path(path).read_text())["address"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ClusterError(f"{path} is not a file that `dask scheduler --scheduler-file` wrote") from error

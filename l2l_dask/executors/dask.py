@@ -27,6 +27,7 @@ Future: TypeAlias = distributed.Future[Any]
 _DEEPEST_RESERVE = 8  # evaluations waiting per slot, at most
 _LATENCY = 0.05  # seconds of work to keep waiting at a slot
 _LOOK = 1.0
+_PATIENCE = 3.0  # seconds that a look may take
 
 
 @dataclass
@@ -82,8 +83,11 @@ class Dask(Executor):
         if time.monotonic() - self._looked > _LOOK:
             self._looked = time.monotonic()
             try:
-                self._slots = sum(self.client.nthreads().values())
-            except (OSError, TimeoutError) as error:
+                threads = self.client.sync(self.client.scheduler.ncores, callback_timeout=_PATIENCE)
+                self._slots = sum(threads.values())
+            except TimeoutError:
+                pass  # a busy scheduler; a lost one shows in collect
+            except OSError as error:
                 self._lost = str(error)
         return self._slots
 
@@ -129,7 +133,7 @@ class Dask(Executor):
     def _broken(self, future: Future, candidate: Candidate) -> Evaluation | None:
         """Turn a future without a result into one; None if the scheduler forgot it."""
         if future.status != "error":
-            self._lost = self._lost or f"it gave up {future.key}"
+            self._lost = self._lost or "the connection to it broke"
             return None
         error: Any = future.exception()
         killed = type(error).__name__ == "KilledWorker"
@@ -157,6 +161,8 @@ class Dask(Executor):
     def close(self) -> None:
         self._closed = True
         self._something.set()
+        if self._lost:
+            return
         try:
             if self._in_flight:
                 self.client.cancel(list(self._in_flight), force=True)

@@ -1,0 +1,110 @@
+"""A Dask cluster as a user starts it: from another folder, by `dask scheduler` and `dask worker`."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from distributed import Client
+
+
+class Cluster:
+    """A scheduler and two workers, in processes of their own, whose current folder is ``folder``."""
+
+    def __init__(self, folder):
+        self._folder = folder
+        self._file = folder / "scheduler.json"
+        options = ["--no-dashboard", "--scheduler-file", str(self._file), "--host", "127.0.0.1"]
+        self.scheduler = self._start("dask_scheduler", *options, "--port", "0")
+        self.wait_until(self._is_written)
+        self.address = json.loads(self._file.read_text())["address"]
+        options += ["--nthreads", "1", "--local-directory", str(folder)]
+        self.workers = [self._start("dask_worker", *options) for _ in range(2)]
+
+    def _is_written(self):
+        with contextlib.suppress(OSError, ValueError):
+            return bool(json.loads(self._file.read_text())["address"])
+        return False
+
+    def _start(self, program, *options):
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", f"distributed.cli.{program}", *options],
+            cwd=self._folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    @property
+    def scheduler_file(self):
+        return self._file
+
+    def evaluating(self):
+        """List the processes that evaluate."""
+        return [p for p in self._family() if "l2l_dask.child" in p.info["cmdline"]]
+
+    def _family(self):
+        found = []
+        for process in self.workers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found += psutil.Process(process.pid).children(recursive=True)
+        for p in found:
+            p.info = {"cmdline": []}
+            with contextlib.suppress(psutil.Error):
+                p.info["cmdline"] = p.cmdline()
+        return found
+
+    @staticmethod
+    def wait_until(condition, seconds=60.0):
+        until = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < until, "waited in vain"
+            time.sleep(0.05)
+
+    def close(self):
+        processes = [psutil.Process(p.pid) for p in (*self.workers, self.scheduler) if p.poll() is None]
+        processes += self._family()
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                os.kill(process.pid, signal.SIGKILL)
+        for process in (*self.workers, self.scheduler):
+            process.wait()
+
+
+@pytest.fixture
+def own_cluster(tmp_path_factory):
+    """A cluster that a test may break."""
+    cluster = Cluster(tmp_path_factory.mktemp("own-cluster"))
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture(scope="module")
+def running_cluster(tmp_path_factory):
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture(scope="module")
+def first_client(running_cluster):
+    with Client(running_cluster.address) as client:
+        yield client
+
+
+@pytest.fixture
+def cluster(running_cluster, first_client):
+    """The cluster that the tests of a file share, with both workers up."""
+    first_client.wait_for_workers(2, timeout=60)
+    return running_cluster
+
+
+@pytest.fixture
+def client(cluster, first_client):
+    return first_client
