@@ -19,6 +19,8 @@ from l2l_dask.optimizee import FunctionOptimizee, Optimizee
 from l2l_dask.optimizer import Optimizer
 from l2l_dask.space import Floats, Space
 
+PICKLED = "pickled"  # the name of what has none, and is kept in pickled form
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -94,8 +96,19 @@ class Plan:
             "space": self.problem.space.to_dict(),
             "objectives": self.problem.objectives.to_dict(),
             "folder": str(self.folder),
+            "labels": {
+                "optimizee": _label(
+                    self.config.optimizee.command or self.config.optimizee.name, self.problem.optimizee
+                ),
+                "optimizer": _label(self.config.optimizer.name, self.optimizer),
+            },
             "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
         }
+
+
+def _label(name: str | list[str] | None, thing: Any) -> str:
+    """Name something for a reader: as the user did, or as its code does."""
+    return shipping.named(thing) if name in (None, PICKLED) else str(name)
 
 
 def problem(

@@ -68,26 +68,32 @@ def evaluate(optimizee: Optimizee, candidate: Candidate, where: Where, scratch: 
         started=time.time(),
     )
     try:
-        fitness = Objectives(optimizee.objectives).parse(optimizee.evaluate(dict(candidate.params), context))
-        arrays = _saved(context)
-        kept = _keep(arrays, candidate, where)
-        return replace(
-            begun,
-            status=Status.DONE,
-            fitness=fitness,
-            finished=time.time(),
-            curve=tuple(context.curve),
-            saved=tuple(arrays),
-            stored=kept,
-            arrays={name: a for name, a in arrays.items() if not kept or name in where.needs},
-        )
-    except EvaluationError as error:
-        return replace(begun, finished=time.time(), error=f"{type(error).__name__}: {error}")
-    except (Exception, SystemExit) as error:
-        return replace(begun, finished=time.time(), error=described(error))
+        ended = replace(_attempt(optimizee, candidate, context, begun), finished=time.time())
+        return _with_arrays(ended, context, candidate, where)
+    except OSError as error:
+        return replace(begun, finished=time.time(), error=f"what it saved was lost: {described(error)}")
     finally:
         if context._workdir is not None:
             shutil.rmtree(context._workdir, ignore_errors=True)
+
+
+def _attempt(optimizee: Optimizee, candidate: Candidate, context: Context, begun: Evaluation) -> Evaluation:
+    try:
+        fitness = Objectives(optimizee.objectives).parse(optimizee.evaluate(dict(candidate.params), context))
+    except EvaluationError as error:
+        return replace(begun, error=f"{type(error).__name__}: {error}")
+    except (Exception, SystemExit) as error:
+        return replace(begun, error=described(error))
+    return replace(begun, status=Status.DONE, fitness=fitness)
+
+
+def _with_arrays(ended: Evaluation, context: Context, candidate: Candidate, where: Where) -> Evaluation:
+    """Add what was saved and reported, also by an evaluation that failed: it helps to find out why."""
+    curve = {CURVE: np.array(context.curve)} if context.curve else {}
+    arrays = curve | context.saved
+    stored = _store(arrays, candidate, where)
+    travelling = {name: array for name, array in arrays.items() if not stored or name in where.needs}
+    return replace(ended, curve=tuple(context.curve), saved=tuple(arrays), stored=stored, arrays=travelling)
 
 
 def described(error: BaseException) -> str:
@@ -97,12 +103,7 @@ def described(error: BaseException) -> str:
     return f"{first}\n{''.join(traceback.format_exception(error))[-_TRACEBACK:]}"
 
 
-def _saved(context: Context) -> dict[str, NDArray[Any]]:
-    curve = {CURVE: np.array(context.curve)} if context.curve else {}
-    return curve | context.saved
-
-
-def _keep(arrays: Mapping[str, NDArray[Any]], candidate: Candidate, where: Where) -> bool:
+def _store(arrays: Mapping[str, NDArray[Any]], candidate: Candidate, where: Where) -> bool:
     """Write the arrays into the store if its folder can be seen from here; False if the driver has to."""
     store = Path(where.store)
     if not arrays or not _is_the_store(store, where.uuid):

@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from l2l_dask import config, description, registry, shipping
-from l2l_dask.description import Plan
+from l2l_dask.description import PICKLED, Plan
 from l2l_dask.errors import ConfigError, PluginError, StoreError
 from l2l_dask.optimizee import Optimizee, Target
 from l2l_dask.running import Handle, OnProgress, drive, opened
 from l2l_dask.trajectory import Trajectory, create, load, refuse
 
 _log = logging.getLogger(__name__)
-
-PICKLED = "pickled"  # the name of what has none
 
 
 class Experiment:

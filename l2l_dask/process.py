@@ -41,16 +41,20 @@ class Child:
         Seconds an evaluation may take; None for no limit.
     memory_limit
         Bytes that the process and what it started may use; 0 for no limit.
+    folder
+        Where its temporary files go; the system's place for them if None.
     """
 
-    def __init__(self, payload: Payload, timeout: float | None = None, memory_limit: int = 0) -> None:
+    def __init__(
+        self, payload: Payload, timeout: float | None = None, memory_limit: int = 0, folder: str | None = None
+    ) -> None:
         self._payload = payload
         self._timeout = math.inf if timeout is None else timeout
         self._memory_limit = memory_limit
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._problem = ""
-        self._scratch = Path(tempfile.mkdtemp(prefix="l2l-child-"))
+        self._scratch = Path(tempfile.mkdtemp(prefix="l2l-child-", dir=folder))
         self._output = (self._scratch / "printed").open("a+b", buffering=0)
         # The kernel ties a child to the life of the thread that started it: this one lives as long as we do.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="l2l-starter")

@@ -72,7 +72,7 @@ def _registered(group: Group, name: str) -> Any:
         )
     try:
         return points[0].load()
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # whatever a third party's module raises
         raise PluginError(f"{group[:-1]} {name!r} cannot be imported: {error}{_shadow(points[0])}") from error
 
 
@@ -94,7 +94,7 @@ def _imported(module: str, reference: str) -> Any:
         raise PluginError(f"{reference!r} cannot be imported: {error}") from error
 
 
-def load_file(path: Path) -> Any:
+def load_file(path: str | Path) -> Any:
     """Import a Python file under a name that is its own, with its folder importable.
 
     Raises
@@ -102,7 +102,7 @@ def load_file(path: Path) -> Any:
     PluginError
         If the file is missing or raises.
     """
-    path = path.resolve()
+    path = Path(path).resolve()
     if not path.is_file():
         raise PluginError(f"there is no file {path}")
     name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"

@@ -20,7 +20,7 @@ from l2l_dask.loop import Control
 from l2l_dask.progress import Progress
 from l2l_dask.replay import replay
 from l2l_dask.signals import obeying
-from l2l_dask.trajectory import INITIAL, RETRY, Trajectory, Writer, load
+from l2l_dask.trajectory import INITIAL, RETRY, Record, Trajectory, Writer, load
 
 OnProgress: TypeAlias = Callable[[Progress], None]
 
@@ -43,7 +43,7 @@ def drive(
         where = Where(str(writer.layout.root.resolve()), writer.described["uuid"], writer.epoch, optimizer.needs)
         with opened(plan.config, client) as executor:
             executor.start(problem.optimizee, where)
-            retries = _failed(writer) if retry_failed else []
+            retries = _failed(writer.record) if retry_failed else []
             policy = description.policy(run)
             policy = replace(policy, evaluations=max(policy.evaluations, len(writer.record) + len(retries)))
             driver = Driver(optimizer, executor, writer, policy, on_progress=on_progress)
@@ -63,10 +63,12 @@ def drive(
     return load(plan.store)
 
 
-def _failed(writer: Writer) -> list[int]:
-    status = writer.record["status"]
-    bad = [Status.FAILED, Status.TIMED_OUT, Status.CRASHED]
-    return [int(i) for i in np.flatnonzero(np.isin(status, bad))]
+def _failed(record: Record) -> list[int]:
+    """List the rows that failed and were not retried yet."""
+    failed = np.isin(record["status"], [Status.FAILED, Status.TIMED_OUT, Status.CRASHED])
+    if "parents" in record.columns:
+        failed[record["parents"][record["origin"] == RETRY, 0]] = False
+    return [int(i) for i in np.flatnonzero(failed)]
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def pack(thing: Any) -> bytes:
             packed: bytes = cloudpickle.dumps(thing)
         except Exception as error:
             raise ConfigError(
-                f"{_named(thing)} cannot be sent to a worker ({type(error).__name__}: {error}): "
+                f"{named(thing)} cannot be sent to a worker ({type(error).__name__}: {error}): "
                 "make what it refers to inside the function, or in setup()"
             ) from error
     return packed
@@ -74,6 +74,7 @@ def _installed(path: Path) -> bool:
     return any(path == place or place in path.parents for place in places) or path.suffix == ".zip"
 
 
-def _named(thing: Any) -> str:
+def named(thing: Any) -> str:
+    """Return what an object, or the function that it wraps, calls itself."""
     function = getattr(thing, "function", thing)
     return str(getattr(function, "__qualname__", type(function).__qualname__))

@@ -136,6 +136,9 @@ class Space(Mapping[str, Parameter]):
     def __len__(self) -> int:
         return len(self._parameters)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Space, (self._parameters,)  # by its parameters alone, so that another version can open it
+
     def __repr__(self) -> str:
         return f"Space({self._parameters!r})"
 

@@ -6,6 +6,7 @@ import that fails there is a recorded error, never a dead worker.
 
 from __future__ import annotations
 
+import logging
 import queue
 import signal
 import threading
@@ -44,11 +45,13 @@ class EvaluationPlugin(WorkerPlugin):
     def setup(self, worker: Worker) -> None:
         if self._local and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            logging.getLogger("distributed").setLevel(logging.CRITICAL)  # of its end it would tell with tracebacks
         self._worker_name = str(worker.name)
         slots = worker.state.nthreads
         limit = int((worker.memory_manager.memory_limit or 0) / slots)
         self._children: queue.LifoQueue[Child] = queue.LifoQueue()
-        self._all = [Child(self._payload, self._timeout, limit) for _ in range(slots)]
+        folder = worker.local_directory  # Dask clears it up, should the worker be killed
+        self._all = [Child(self._payload, self._timeout, limit, folder) for _ in range(slots)]
         for child in self._all:
             self._children.put(child)
 

@@ -170,14 +170,16 @@ def test_an_array_of_objects_fails_the_evaluation():
     assert "must be an array of numbers or strings" in run(odd).error
 
 
-def test_a_failed_evaluation_leaves_no_arrays_in_the_store(store):
+def test_what_a_failed_evaluation_had_saved_is_kept_to_find_out_why(store):
     def failing(params, context):
         saving(params, context)
         raise ValueError
 
     failed = run(failing, Where(str(store), "our-uuid", 5))
-    assert (failed.saved, failed.arrays) == ((), {})
-    assert [path.name for path in store.iterdir()] == ["zarr.json"]
+    kept = run(saving, Where(str(store), "our-uuid", 5))
+    assert failed.status is Status.FAILED
+    assert failed.stored
+    assert failed.saved == kept.saved != ()
 
 
 @pytest.mark.parametrize("ends", [lambda: 1.0, lambda: None, lambda: 1 / 0, lambda: sys.exit()])

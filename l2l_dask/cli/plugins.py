@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from l2l_dask import registry
@@ -39,16 +41,21 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | list | dict | None) else str(value)
 
 
+def _readable(doc: str) -> str:
+    """Take a docstring's markup away."""
+    return escape(re.sub(r"\s?\[\d+\]_", "", doc).replace("``", ""))
+
+
 def printed(plugins: list[dict[str, Any]]) -> None:
     """Print the descriptions for a reader."""
     console = Console(highlight=False)
     for plugin in plugins:
-        console.print(f"[bold]{plugin['name']}[/bold]  {plugin['doc']}")
+        console.print(f"[bold]{plugin['name']}[/bold]  {_readable(plugin['doc'])}")
         if plugin.get("source"):
             console.print(f"  {plugin['source']}", style="dim")
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
         for option, o in plugin["options"].items():
-            table.add_row(option, str(o["default"]), o["doc"])
+            table.add_row(option, str(o["default"]), _readable(o["doc"]))
         if plugin["options"]:
             console.print(table)
         console.print()

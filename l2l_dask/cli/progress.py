@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -33,13 +34,14 @@ def bar(store: Path) -> Iterator[Callable[[Progress], None]]:
 
 
 def _lines(console: Console) -> Callable[[Progress], None]:
-    last = time.monotonic() - _QUIET
+    last, complete = -math.inf, False
 
     def show(progress: Progress) -> None:
-        nonlocal last
-        if time.monotonic() - last >= _QUIET or progress.ended >= progress.total:
-            last = time.monotonic()
-            console.print(line(progress, 0), soft_wrap=True)
+        nonlocal last, complete
+        if time.monotonic() - last < _QUIET and (complete or progress.ended < progress.total):
+            return
+        last, complete = time.monotonic(), progress.ended >= progress.total
+        console.print(line(progress, 0), soft_wrap=True)
 
     return show
 

@@ -83,11 +83,10 @@ def html(trajectory: Trajectory) -> str:
 
 
 def _summary(trajectory: Trajectory) -> str:
-    counts, experiment = trajectory.counts(), trajectory.experiment
+    counts, labels = trajectory.counts(), trajectory.experiment["labels"]
     failed = counts["failed"] + counts["timed_out"] + counts["crashed"]
-    optimizee = experiment["optimizee"]["name"] or experiment["optimizee"]["command"]
     words = (
-        f"{experiment['optimizer']['name']} on {optimizee}: {counts['total']} evaluations, {counts['done']} done, "
+        f"{labels['optimizer']} on {labels['optimizee']}: {counts['total']} evaluations, {counts['done']} done, "
         f"{failed} failed; {trajectory.state}."
     )
     return f"<p>{escape(str(words))}</p>"
