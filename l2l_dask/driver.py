@@ -247,7 +247,7 @@ class Driver:
     # -- the store ----------------------------------------------------------------------------------------------------
 
     def _commit(self) -> None:
-        self._writer.commit(durable=self._meter.mean_seconds > _DEAR)
+        self._writer.commit(durable=self._meter.mean_seconds > _DEAR and not self._executor.virtual)
 
     def _keep_house(self) -> None:
         now = time.monotonic()

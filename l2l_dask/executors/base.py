@@ -17,9 +17,12 @@ class Executor(ABC):
     ----------
     threaded : bool
         Whether evaluations go on while the driver does something else: then the optimizer works on a thread of its own.
+    virtual : bool
+        Whether the seconds that an evaluation takes are not real: then its result is not worth waiting for the disk.
     """
 
     threaded = False
+    virtual = False
 
     @abstractmethod
     def start(self, optimizee: Optimizee, where: Where) -> None:

@@ -27,6 +27,8 @@ class Simulated(Executor):
         ``(candidate, rng) -> duration``; the generator is the individual's own.
     """
 
+    virtual = True
+
     def __init__(self, workers: int, seconds: Callable[[Candidate, np.random.Generator], float]) -> None:
         self._workers = workers
         self._seconds = seconds
