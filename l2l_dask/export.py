@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from l2l_dask.errors import ConfigError, StoreError
 from l2l_dask.trajectory import Trajectory
@@ -34,7 +35,7 @@ def export(trajectory: Trajectory, out: Path) -> None:
         if out.suffix == ".csv":
             trajectory.to_dataframe().to_csv(temporary)
         elif out.suffix == ".parquet":
-            trajectory.to_dataframe().to_parquet(temporary)
+            _of_one_type(trajectory.to_dataframe()).to_parquet(temporary)
         else:
             trajectory.to_xarray().to_netcdf(temporary, engine="h5netcdf")
         os.replace(temporary, out)
@@ -42,3 +43,11 @@ def export(trajectory: Trajectory, out: Path) -> None:
         raise StoreError(f"{out} cannot be written: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _of_one_type(table: Any) -> Any:
+    """Turn choices of several types into text: a column of Parquet has one."""
+    from pandas.api.types import infer_dtype
+
+    mixed = [name for name in table if infer_dtype(table[name]).startswith("mixed")]
+    return table.assign(**{name: table[name].map(str, na_action="ignore") for name in mixed})

@@ -24,8 +24,22 @@ _BAR = 20
 
 @contextmanager
 def bar(store: Path) -> Iterator[Callable[[Progress], None]]:
-    """Show progress: one line that is renewed on a terminal, a line now and then elsewhere."""
+    """Show progress: one line that is renewed on a terminal, a line now and then elsewhere.
+
+    A Ctrl-C that finds no driver to stop, because the workers start or end, says how to go on, too.
+    """
     console = Console(stderr=True, highlight=False)
+    try:
+        with _shown(store, console) as show:
+            yield show
+    except KeyboardInterrupt:
+        go_on = f"go on with: l2l resume {store}" if store.exists() else "nothing was started"
+        console.print(f"interrupted: {go_on}", markup=False, soft_wrap=True)
+        raise SystemExit(130) from None
+
+
+@contextmanager
+def _shown(store: Path, console: Console) -> Iterator[Callable[[Progress], None]]:
     if not console.is_terminal:
         yield _lines(console)
         return

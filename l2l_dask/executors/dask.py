@@ -83,7 +83,8 @@ class Dask(Executor):
         if time.monotonic() - self._looked > _LOOK:
             self._looked = time.monotonic()
             try:
-                threads = self.client.sync(self.client.scheduler.ncores, callback_timeout=_PATIENCE)
+                scheduler: Any = self.client.scheduler
+                threads = self.client.sync(scheduler.ncores, callback_timeout=_PATIENCE)
                 self._slots = sum(threads.values())
             except TimeoutError:
                 pass  # a busy scheduler; a lost one shows in collect

@@ -150,24 +150,32 @@ class Trajectory:
         return xr.Dataset(variables, coords=coordinates, attrs={"l2l_dask": json.dumps(dict(self.experiment))})
 
     def to_dataframe(self) -> pd.DataFrame:
-        """Return a table with a row per individual: categoricals as their choices, inactive parameters as missing."""
+        """Return a table with a row per individual: categoricals as their choices, inactive parameters as missing.
+
+        Objectives and parameters keep their names: where two columns would share one, the parameter is ``params.NAME``,
+        and what the record holds beside (``error``, ``worker``, ...) is ``record.NAME``.
+        """
         import pandas as pd
 
-        record = self.record
-        table: dict[str, Any] = {"status": [Status(s).label for s in record["status"].tolist()]}
+        record, users = self.record, {*self.objectives.names, *self.space.labels}
+        status = "record.status" if "status" in users else "status"
+        table: dict[str, Any] = {status: [Status(s).label for s in record["status"].tolist()]}
         for j, name in enumerate(self.objectives.names):
             table[name] = record["fitness"][:, j]
         j = 0
         for p in self.space.values():
             for label in self.space.labels[j : j + p.size]:
-                table[label] = _natural(p, record["params"][:, j])
+                table[f"params.{label}" if label in self.objectives.names else label] = _natural(
+                    p, record["params"][:, j]
+                )
                 j += 1
         for name, values in record.columns.items():
             if name in ("x", "params", "fitness", "status"):
                 continue
             plain = values.astype(object) if values.dtype.kind == "T" else values
             for c, column in enumerate(plain.T if plain.ndim == 2 else [plain]):
-                table[f"{name}[{c}]" if plain.ndim == 2 else name] = column
+                label = f"{name}[{c}]" if plain.ndim == 2 else name
+                table[f"record.{label}" if label in users else label] = column
         frame = pd.DataFrame(table)
         frame.index.name = "id"
         return frame

@@ -1,0 +1,137 @@
+"""Steering a running experiment: from another process, by signals, and by killing it."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from l2l_dask.trajectory import load
+
+
+def test_stop_pause_and_unpause_take_effect_within_two_seconds(start, store, l2l, n_done, wait_until, only_json):
+    driver = start()
+
+    def sent(command, reached):
+        done = l2l(command, store)
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+        wait_until(reached, seconds=2.0)
+
+    assert load(store).state == "running"
+    sent("pause", lambda: load(store).state == "paused")
+    assert only_json(l2l("show", store, "--json"))["state"] == "paused"
+    resting = n_done(store)
+    sent("unpause", lambda: load(store).state == "running")
+    wait_until(lambda: n_done(store) > resting)
+    sent("stop", lambda: load(store).state == "stopped")
+    _, err = driver.communicate(timeout=20)
+    assert driver.returncode == 0
+    assert "stopped: stopped by l2l stop" in err
+    assert err.splitlines()[-1] == f"go on with: l2l resume {store}"
+    assert only_json(l2l("show", store, "--json"))["state"] == "stopped"
+    assert load(store).counts()["pending"] == 0
+
+
+def test_a_paused_experiment_can_be_stopped(start, store, l2l, wait_until):
+    driver = start()
+    l2l("pause", store)
+    wait_until(lambda: load(store).state == "paused")
+    l2l("stop", store)
+    driver.communicate(timeout=20)
+    assert load(store).state == "stopped"
+
+
+def test_a_driver_that_was_killed_leaves_an_interrupted_experiment_that_can_be_resumed(start, store, l2l, only_json):
+    driver = start()
+    driver.kill()
+    driver.wait()
+    shown = only_json(l2l("show", store, "--json"))
+    assert shown["state"] == "interrupted"
+    n = shown["evaluations"]["total"]
+    assert f"l2l resume {store}" in l2l("show", store).stdout
+    shown = only_json(l2l("resume", store, "--evaluations", n + 20, "--json", "--no-report"))
+    assert (shown["state"], shown["evaluations"]["done"]) == ("finished", n + 20)
+
+
+def test_a_second_driver_is_refused_and_harms_nothing(start, store, l2l, n_done, wait_until):
+    driver = start()
+    for words in (["resume", store], ["run", "e.toml"]):
+        second = l2l(*words, "--no-report")
+        assert (second.returncode, second.stdout) == (2, "")
+        assert len(second.stderr.splitlines()) == 1, second.stderr
+    assert str(driver.pid) in l2l("resume", store).stderr
+    before = n_done(store)
+    wait_until(lambda: n_done(store) > before)
+    assert driver.poll() is None
+
+
+@pytest.fixture
+def local(start, home):
+    """Start an endless experiment on the embedded cluster."""
+
+    def local(*options, seconds):
+        return start("--cluster", "local", "--workers", "2", *options, seconds=seconds, enough=2)
+
+    return local
+
+
+def test_ctrl_c_in_a_terminal_lets_what_runs_end(local, store):
+    driver = local(seconds=1.0)
+    os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: the workers get it too
+    out, err = driver.communicate(timeout=40)
+    assert (driver.returncode, out) == (130, "")
+    assert "stopped: interrupted by SIGINT" in err
+    assert err.splitlines()[-1] == f"go on with: l2l resume {store}"
+    counts = load(store).counts()
+    assert counts["done"] == counts["total"] >= 3
+    assert load(store).state == "stopped"
+
+
+@pytest.fixture
+def stuck(local, home, wait_until, set_seconds):
+    """Start an experiment, and wait until both workers are at an evaluation that takes for ever."""
+
+    def stuck():
+        driver = local(seconds=0.2)
+        set_seconds(1000)
+        wait_until(lambda: len(list(home.glob("long-*"))) == 2)
+        return driver
+
+    return stuck
+
+
+def test_ctrl_c_twice_stops_at_once_and_loses_nothing_told(stuck, store, l2l, only_json, set_seconds):
+    driver = stuck()
+    os.killpg(driver.pid, signal.SIGINT)
+    time.sleep(0.5)
+    assert driver.poll() is None
+    os.killpg(driver.pid, signal.SIGINT)
+    _, err = driver.communicate(timeout=40)
+    assert driver.returncode == 130
+    assert err.splitlines()[-1] == f"go on with: l2l resume {store}"
+    left = load(store)
+    assert (left.state, left.counts()["pending"]) == ("stopped", 2)
+    set_seconds(0)
+    n = len(left)
+    shown = only_json(l2l("resume", store, "--evaluations", n, "--cluster", "serial", "--json", "--no-report"))
+    assert (shown["state"], shown["evaluations"]["done"]) == ("finished", n)
+    kept = left.record["told"] >= 0
+    assert load(store).record["fitness"][kept].tolist() == left.record["fitness"][kept].tolist()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_end_stops_at_once(stuck, store, number):
+    driver = stuck()
+    driver.send_signal(number)
+    _, err = driver.communicate(timeout=40)
+    assert driver.returncode not in (0, -number)
+    assert f"stopped: interrupted by {number.name}" in err
+    assert (load(store).state, load(store).counts()["pending"]) == ("stopped", 2)
+
+
+def test_a_hang_up_that_the_user_ignores_is_ignored(start, store, n_done, wait_until):
+    driver = start(preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))  # as nohup does
+    driver.send_signal(signal.SIGHUP)
+    before = n_done(store)
+    wait_until(lambda: n_done(store) > before + 20)
+    assert driver.poll() is None
