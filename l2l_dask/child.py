@@ -9,8 +9,10 @@ from __future__ import annotations
 import ctypes
 import os
 import pickle
+import resource
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -47,8 +49,8 @@ class Payload:
 
 def main(arguments: list[str]) -> None:
     """Serve evaluations to the process at the other end of the connection, until it goes."""
-    descriptor, parent, scratch = int(arguments[0]), int(arguments[1]), Path(arguments[2])
-    _die_with(parent)
+    descriptor, worker, scratch = int(arguments[0]), int(arguments[1]), Path(arguments[2])
+    _guard(descriptor, worker)
     connection = Connection(descriptor)
     payload: Payload = pickle.loads(connection.recv_bytes())
     optimizee, problem = _open(payload)
@@ -102,11 +104,34 @@ def _flush() -> None:
             stream.flush()
 
 
-def _die_with(parent: int) -> None:
-    """Ask the kernel (Linux) to kill this process when the thread that started it ends."""
+def _guard(descriptor: int, worker: int) -> None:
+    """Fork. The child returns and evaluates; this process waits for its end, and ends as it did.
+
+    When the worker is gone, even by SIGKILL, this process kills its group: what evaluates and all that it started.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGKILL))
+    _die_with(worker, signal.SIGTERM)
+    guard = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _die_with(guard, signal.SIGKILL)
+        return
+    os.close(descriptor)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code < 0:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        with suppress(OSError):  # SIGKILL and SIGSTOP have no handler to reset
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(guard, -code)
+    os._exit(code)
+
+
+def _die_with(parent: int, by: signal.Signals) -> None:
+    """Ask the kernel (Linux) to send a signal when the thread that started this process ends."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, by)
     if os.getppid() != parent:
         os._exit(1)
 

@@ -439,17 +439,18 @@ def test_no_process_is_left_after_close(child_of):
     assert not alive(int(pid))
 
 
-def test_a_busy_child_dies_with_the_process_that_started_it(tmp_path):
+def test_a_busy_child_and_all_that_it_started_die_with_the_process_that_started_it(tmp_path):
     note = tmp_path / "pid"
     code = f"""
-        import os, pathlib, signal, threading, time
+        import os, pathlib, signal, subprocess, threading, time
         from l2l_dask import FunctionOptimizee, Real, Space, minimize, shipping
         from l2l_dask.child import Payload
         from l2l_dask.evaluating import Where
         from l2l_dask.evaluation import Candidate
         from l2l_dask.process import Child
         def busy(params):
-            pathlib.Path({str(note)!r}).write_text(str(os.getpid()))
+            started = subprocess.Popen(["sleep", "1000"])
+            pathlib.Path({str(note)!r}).write_text(f"{{os.getpid()}} {{started.pid}} ")
             time.sleep(1000)
         optimizee = FunctionOptimizee(busy, Space({{"x": Real(0, 1)}}), minimize("f"))
         child = Child(Payload(shipping.pack(optimizee), Where("", "", 1)))
@@ -462,7 +463,9 @@ def test_a_busy_child_dies_with_the_process_that_started_it(tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(code)]
     killed = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    wait_until(lambda: not alive(int(note.read_text())))
+    pids = [int(pid) for pid in note.read_text().split()]
+    assert len(pids) == 2
+    wait_until(lambda: not any(alive(pid) for pid in pids))
 
 
 def test_a_candidate_and_its_evaluation_travel_as_plain_pickles():

@@ -1,9 +1,11 @@
 """Steering a running experiment: from another process, by signals, and by killing it."""
 
+import contextlib
 import os
 import signal
 import time
 
+import psutil
 import pytest
 
 from l2l_dask.trajectory import load
@@ -117,6 +119,21 @@ def test_ctrl_c_twice_stops_at_once_and_loses_nothing_told(stuck, store, l2l, on
     assert (shown["state"], shown["evaluations"]["done"]) == ("finished", n)
     kept = left.record["told"] >= 0
     assert load(store).record["fitness"][kept].tolist() == left.record["fitness"][kept].tolist()
+
+
+def test_a_driver_that_was_killed_takes_its_workers_and_all_that_they_started_along(stuck, wait_until):
+    driver = stuck()
+    family = psutil.Process(driver.pid).children(recursive=True)
+    assert sum("l2l_dask.child" in process.cmdline() for process in family) >= 2
+    driver.kill()
+    driver.wait()
+    wait_until(lambda: not any(is_alive(process) for process in family))
+
+
+def is_alive(process):
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
