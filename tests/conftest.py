@@ -5,9 +5,16 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 
 import psutil
 import pytest
+
+from l2l_dask import FunctionOptimizee, Optimizee, Real, Space, minimize, shipping
+from l2l_dask.child import Payload
+from l2l_dask.evaluating import Where
+from l2l_dask.process import Child
 
 _PATIENCE = 10.0
 _KEPT = ("resource_tracker", "forkserver")  # multiprocessing's own: they end with this process
@@ -76,3 +83,54 @@ def l2l(tmp_path):
     cli = Cli(tmp_path)
     yield cli
     cli.close()
+
+
+@pytest.fixture
+def wait_until():
+    """Wait for a condition, up to a limit that means failure."""
+
+    def wait_until(condition, seconds=30.0):
+        until = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < until, "waited in vain"
+            time.sleep(0.02)
+
+    return wait_until
+
+
+@pytest.fixture
+def alive():
+    """Tell whether there is a process of that id which still runs."""
+
+    def alive(pid):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return False
+
+    return alive
+
+
+@pytest.fixture
+def temp(tmp_path, monkeypatch):
+    """The folder for temporary files, ours alone."""
+    folder = tmp_path / "temp"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.fixture
+def child_of(temp):
+    """Make children; they are closed after the test."""
+    made = []
+
+    def make(what, timeout=30.0, memory_limit=0, paths=(), cwd=""):
+        space = Space({"x": Real(0, 1)})
+        optimizee = what if isinstance(what, Optimizee) else FunctionOptimizee(what, space, minimize("f"))
+        payload = Payload(shipping.pack(optimizee), Where("nowhere.zarr", "", 1), paths, cwd)
+        made.append(Child(payload, timeout, memory_limit))
+        return made[-1]
+
+    yield make
+    for child in made:
+        child.close()

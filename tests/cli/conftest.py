@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 
 import pytest
 
@@ -66,13 +65,13 @@ def finished(home, store, l2l):
 
 
 @pytest.fixture
-def start(home, store, l2l):
+def start(home, store, l2l, wait_until):
     """Start an endless experiment, and wait until it is under way."""
 
     def start(*options, seconds=0.02, enough=5, **popen):
         _set_seconds(home, seconds)
         process = l2l.start("run", "e.toml", *ENDLESS, *options, **popen)
-        _wait_until(lambda: process.poll() is not None or _n_done(store) >= enough)
+        wait_until(lambda: process.poll() is not None or _n_done(store) >= enough)
         assert process.poll() is None, process.communicate()
         return process
 
@@ -86,13 +85,6 @@ def _set_seconds(home, seconds):
 
 def _n_done(store):
     return load(store).counts()["done"] if store.exists() else 0
-
-
-def _wait_until(condition, seconds=30.0):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.02)
 
 
 def _only_json(done):
@@ -111,12 +103,6 @@ def set_seconds(home):
 def n_done():
     """Count what a store holds."""
     return _n_done
-
-
-@pytest.fixture
-def wait_until():
-    """Wait for a condition, up to a limit that means failure."""
-    return _wait_until
 
 
 @pytest.fixture

@@ -228,6 +228,13 @@ def test_nothing_is_left_on_the_cluster(cluster, client, tmp_path):
     assert list(plugins.values()) == [[], []]
 
 
+def test_an_evaluations_files_are_in_its_workers_folder(cluster, client, tmp_path):
+    def is_inside(params, context):
+        return float("dask-scratch-space" in context.workdir.parts)
+
+    assert_complete(search(is_inside, tmp_path, cluster).run(), lambda x: 1.0)
+
+
 def test_futures_are_released_while_the_experiment_runs(cluster, client, tmp_path):
     handle = search(lambda params: params["x"], tmp_path, cluster, evaluations=2000).start()
     most = 0
@@ -343,7 +350,7 @@ def test_a_scheduler_that_is_gone_ends_the_driver_with_the_way_to_go_on(own_clus
         own_cluster.scheduler.kill()
     else:
         own_cluster.scheduler.terminate()
-    _, err = driver.communicate(timeout=60)
+    _, err = driver.communicate(timeout=25)
     assert driver.returncode not in (0, -9)
     assert "the scheduler was lost" in err.splitlines()[-1]
     assert f"l2l resume {store}" in err.splitlines()[-1]
