@@ -114,12 +114,11 @@ def test_the_whole_error_is_found_although_a_crash_tore_the_line_before_it(tmp_p
     asked(writer, 0, 0, 2)
     with writer.layout.errors.open("a") as file:
         file.write('\n{"id": 0, "attempt": 1, "err')
-    for text in ("E: first\nits traceback", "E: second\nits traceback \udcff"):
-        writer.results([Evaluation(1, Status.FAILED, 2, error=text)])
+    writer.results([Evaluation(1, Status.FAILED, 2, error="E: \udcff\nits traceback \udcff")])
     writer.close()
     trajectory = load(store)
-    assert trajectory.record["error"][1] == "E: second"
-    assert trajectory.error(1) == "E: second\nits traceback \udcff"
+    assert trajectory.record["error"][1] == "E: ?"
+    assert trajectory.error(1) == "E: \udcff\nits traceback \udcff"
     assert trajectory.error(0) == ""
 
 
