@@ -35,6 +35,8 @@ def replay(optimizer: Optimizer, record: Record, root: Path, *, trust: bool = Fa
     ------
     ReplayError
         If the optimizer asks for something else than was recorded.
+    OptimizerError
+        If it raises something.
     """
     trust = trust or optimizer.replay == "tell"
     for event in record.events():
@@ -45,8 +47,15 @@ def replay(optimizer: Optimizer, record: Record, root: Path, *, trust: bool = Fa
                 optimizer.adopt(event.ids.tolist(), record["x"][event.ids])
             else:
                 _ask_again(optimizer, record, event)
+        except ReplayError:
+            raise
         except OptimizerError as error:
             raise _changed(f"event {event.number}: {error}") from error
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise OptimizerError(
+                f"the optimizer raised {reason} when event {event.number} was repeated; put it right and resume again"
+            ) from error
 
 
 def _ask_again(optimizer: Optimizer, record: Record, event: Event) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from l2l_dask import Categorical, Experiment, Integer, Objectives, Real, Space, maximize, minimize
-from l2l_dask.errors import ConfigError, LockedError, ReplayError
+from l2l_dask.errors import ConfigError, LockedError, OptimizerError, ReplayError
 from l2l_dask.evaluation import Status
 from l2l_dask.executors import Simulated
 from l2l_dask.registry import find, names
@@ -254,6 +254,25 @@ def test_changed_code_goes_on_from_a_trusted_record(tmp_path):
     more = Experiment.resume(tmp_path / "a.zarr", optimizer=Changed, evaluations=40, trust_record=True)
     assert more.record["x"][:30].tobytes() == before.record["x"].tobytes()
     assert len(np.unique(more.record["x"], axis=0)) == 40
+
+
+class Broken(RandomSearch):
+    """It cannot stand individual 5."""
+
+    def _tell(self, evaluations):
+        if 5 in evaluations.ids:
+            raise ZeroDivisionError("five\nis too many")
+
+
+def test_an_optimizer_that_raised_is_one_line_on_resume_and_goes_on_once_it_is_put_right(tmp_path):
+    failed = experiment(tmp_path / "a.zarr", optimizer=Broken, evaluations=9).run()
+    assert failed.state == "failed"
+    assert "in _tell" in failed.details["reason"], "the traceback is kept"
+    with pytest.raises(OptimizerError, match=r"^the optimizer raised ZeroDivisionError: five is too many when"):
+        Experiment.resume(tmp_path / "a.zarr", optimizer=Broken)
+    assert load(tmp_path / "a.zarr").state == "failed"
+    ended = Experiment.resume(tmp_path / "a.zarr", optimizer=RandomSearch)
+    assert repeated(ended) == repeated(experiment(tmp_path / "b.zarr", evaluations=9).run())
 
 
 class TellOnly(RandomSearch):
