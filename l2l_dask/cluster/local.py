@@ -60,11 +60,12 @@ def connected(where: str) -> Iterator[Client]:
         client = Client(address)
     except (OSError, TimeoutError, ValueError) as error:
         raise ClusterError(f"no Dask scheduler answers at {where} ({error}): is it running?") from error
+    logging.getLogger("distributed.batched").setLevel(logging.WARNING)  # a lost connection, with a traceback
     with client:
         try:
             yield client
         except ClusterError:
-            logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # it gives up too, with a traceback
+            logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # the same once more
             raise
 
 
