@@ -300,9 +300,10 @@ def tracing(params, context):
 
 def test_an_optimizer_that_is_costly_to_ask_is_told_alone_with_the_arrays_it_needs(tmp_path):
     TellOnly.log.clear()
-    before = experiment(tmp_path / "a.zarr", tracing, TellOnly, evaluations=12).run()
+    before = experiment(tmp_path / "a.zarr", tracing, TellOnly, objectives=maximize("gain"), evaluations=12).run()
     assert before.counts()["failed"] > 0
     tells = [entry for entry in TellOnly.log if entry[0] == "tell"]
+    np.testing.assert_equal([entry[2] for entry in tells], -before.record["fitness"].round(9))
     TellOnly.log.clear()
     more = Experiment.resume(tmp_path / "a.zarr", optimizer=TellOnly, evaluations=14)
     assert repr(TellOnly.log[:12]) == repr(tells)
