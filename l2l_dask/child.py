@@ -39,12 +39,15 @@ class Payload:
         Folders to import user modules from, after all others.
     cwd
         The folder to work in, where it exists.
+    idle
+        Seconds without work after which the process ends by itself: its driver may have been killed.
     """
 
     optimizee: bytes
     where: Where
     paths: tuple[str, ...] = ()
     cwd: str = ""
+    idle: float = 300.0
 
 
 def main(arguments: list[str]) -> None:
@@ -56,6 +59,8 @@ def main(arguments: list[str]) -> None:
     optimizee, problem = _open(payload)
     connection.send_bytes(problem.encode())
     while optimizee is not None:
+        if not connection.poll(payload.idle):
+            os.killpg(0, signal.SIGKILL)  # with all that the optimizee left behind
         try:
             request = connection.recv_bytes()
         except EOFError:

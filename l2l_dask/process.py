@@ -54,6 +54,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._problem = ""
+        self._trusted = math.inf  # until then it does not end by itself
         self._scratch = Path(tempfile.mkdtemp(prefix="l2l-child-", dir=folder))
         self._output = (self._scratch / "printed").open("a+b", buffering=0)
         # The kernel ties a child to the life of the thread that started it: this one lives as long as we do.
@@ -66,8 +67,8 @@ class Child:
         )
         try:
             self._output.truncate(0)
-            if self._process is not None and self._process.poll() is not None:
-                self.kill()  # it ended between two evaluations: this one is not to blame
+            if self._process is not None and (self._process.poll() is not None or time.monotonic() > self._trusted):
+                self.kill()  # it ended between two evaluations, or is about to: this one is not to blame
             if self._process is None:
                 self._starter.submit(self._start).result()
             if self._problem:
@@ -77,6 +78,8 @@ class Child:
             return self._exchange(candidate, begun)
         except (EOFError, OSError):
             return self._failed(begun, Status.CRASHED, self._obituary())
+        finally:
+            self._trusted = time.monotonic() + 0.9 * self._payload.idle
 
     def _start(self) -> None:
         ours, theirs = Pipe()

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 
 import cloudpickle
+import pytest
 
-from l2l_dask import FunctionOptimizee, Optimizee, Real, Space, minimize
+from l2l_dask import FunctionOptimizee, Optimizee, Real, Space, minimize, shipping
 from l2l_dask.child import Payload
 from l2l_dask.evaluating import Where
 from l2l_dask.evaluation import Candidate, Status
@@ -173,6 +175,37 @@ def test_a_busy_child_and_all_that_it_started_die_with_the_process_that_started_
     pids = [int(pid) for pid in note.read_text().split()]
     assert len(pids) == 2
     wait_until(lambda: not any(alive(pid) for pid in pids))
+
+
+@pytest.fixture
+def short_of_patience(temp):
+    """A child that ends when it has nothing to do for a second; it leaves a process of its own behind."""
+
+    def leaving(params, context):
+        left = subprocess.Popen(["sleep", "1000"])
+        return {"pid": os.getpid(), "left": left.pid}
+
+    optimizee = FunctionOptimizee(leaving, SPACE, [minimize("pid"), minimize("left")])
+    child = Child(Payload(shipping.pack(optimizee), NOWHERE, idle=1.0), 30)
+    yield child
+    child.close()
+
+
+def test_a_child_without_work_ends_by_itself_with_what_it_left_and_is_started_again(
+    short_of_patience, wait_until, alive
+):
+    before = short_of_patience.evaluate(candidate(0))
+    assert before.status is Status.DONE
+    wait_until(lambda: not any(alive(int(pid)) for pid in before.fitness))
+    after = short_of_patience.evaluate(candidate(1))
+    assert after.status is Status.DONE
+    assert after.fitness != before.fitness
+
+
+def test_no_work_is_given_to_a_child_that_is_about_to_end(short_of_patience):
+    for id in range(4):
+        assert short_of_patience.evaluate(candidate(id)).status is Status.DONE
+        time.sleep(0.91 + 0.03 * id)
 
 
 def test_a_candidate_and_its_evaluation_travel_as_plain_pickles():

@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -27,7 +28,7 @@ Future: TypeAlias = distributed.Future[Any]
 _DEEPEST_RESERVE = 8  # evaluations waiting per slot, at most
 _LATENCY = 0.05  # seconds of work to keep waiting at a slot
 _LOOK = 1.0
-_PATIENCE = 3.0  # seconds that a look may take
+_PATIENCE = 3.0  # seconds that the scheduler may take to answer
 
 
 @dataclass
@@ -68,6 +69,7 @@ class Dask(Executor):
         payload = Payload(shipping.pack(optimizee), where, self.paths, self.cwd)
         self._plugin = f"l2l-{where.uuid}-{where.epoch}"
         plugin = worker.EvaluationPlugin(self._plugin, payload, self.timeout, local=self.local)
+        self._clear(f"l2l-{where.uuid}-")
         try:
             self.client.register_plugin(plugin, name=self._plugin)
         except (ImportError, AttributeError, OSError, TimeoutError) as error:
@@ -77,6 +79,22 @@ class Dask(Executor):
             ) from error
         self._collector = threading.Thread(target=self._collect, name="l2l-collector", daemon=True)
         self._collector.start()
+
+    def _clear(self, prefix: str) -> None:
+        """End what a driver of the same store that was killed left on the workers."""
+        try:
+            left = self.client.run_on_scheduler(
+                lambda dask_scheduler: [name for name in dask_scheduler.worker_plugins if name.startswith(prefix)]
+            )
+        except (OSError, ValueError):  # it is far too busy, or runs no code from elsewhere
+            return
+        for name in left:
+            self._unregister(name)
+
+    def _unregister(self, plugin: str) -> None:
+        scheduler: Any = self.client.scheduler
+        with suppress(OSError, ValueError):  # a cluster that is gone has nothing left to end
+            self.client.sync(scheduler.unregister_worker_plugin, name=plugin, callback_timeout=_PATIENCE)
 
     @property
     def slots(self) -> int:
@@ -162,11 +180,8 @@ class Dask(Executor):
     def close(self) -> None:
         self._closed = True
         self._something.set()
-        if self._lost:
+        if self.client.status not in ("running", "connecting"):
             return
-        try:
-            if self._in_flight:
-                self.client.cancel(list(self._in_flight), force=True)
-            self.client.unregister_worker_plugin(self._plugin)
-        except (OSError, TimeoutError, ValueError):
-            pass  # a cluster that is gone has nothing left to end
+        if self._in_flight:
+            self.client.cancel(list(self._in_flight), force=True)
+        self._unregister(self._plugin)

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,7 @@ import types
 
 import dask
 import pytest
+from distributed import Client
 
 from l2l_dask import FunctionOptimizee, Optimizee, Real, Space, minimize
 from l2l_dask.errors import ClusterError, ConfigError
@@ -226,6 +228,45 @@ def test_nothing_is_left_on_the_cluster(cluster, client, tmp_path):
     cluster.wait_until(lambda: n_tasks(client) == 0)
     plugins = client.run(lambda dask_worker: [name for name in dask_worker.plugins if name.startswith("l2l")])
     assert list(plugins.values()) == [[], []]
+
+
+def l2l_plugins(client):
+    return client.run_on_scheduler(lambda dask_scheduler: [n for n in dask_scheduler.worker_plugins if "l2l" in n])
+
+
+def test_what_a_killed_driver_left_on_the_workers_is_ended_by_the_next(l2l, cluster, client, tmp_path):
+    (tmp_path / "model.py").write_text("import time\n\n\ndef fitness(p):\n    time.sleep(0.1)\n    return p['x']\n")
+    toml = write_toml(tmp_path, '[optimizee]\nname = "model.py:fitness"')
+    driver = l2l.start("run", toml, "--cluster", cluster.address, "--evaluations", 40, "--no-report")
+    store = tmp_path / "a.zarr"
+    cluster.wait_until(lambda: store.exists() and load(store).counts()["done"] >= 5)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.communicate()
+    assert len(l2l_plugins(client)) == 1
+    resumed = l2l("resume", store, "--cluster", cluster.address, "--no-report")
+    assert resumed.returncode == 0, resumed.stderr
+    assert_complete(load(store), n=40)
+    assert l2l_plugins(client) == []
+    cluster.wait_until(lambda: not cluster.evaluating())
+
+
+def test_closing_waits_for_no_scheduler_that_hangs_and_ends_everything_when_it_goes_on(own_cluster):
+    with Client(own_cluster.address) as client:
+        client.wait_for_workers(2, timeout=60)
+        executor = Dask(client)
+        optimizee = FunctionOptimizee(lambda params: params["x"], Space({"x": Real(0, 1)}), minimize("f"))
+        executor.start(optimizee, Where("nowhere.zarr", "hangs", 1))
+        executor.submit([Candidate(0, {"x": 0.0}, 1)])
+        while not executor.collect(1):
+            pass
+        own_cluster.scheduler.send_signal(signal.SIGSTOP)
+        begun = time.monotonic()
+        executor.close()
+        assert time.monotonic() - begun < 10
+        assert own_cluster.evaluating()
+        own_cluster.scheduler.send_signal(signal.SIGCONT)
+        own_cluster.wait_until(lambda: not own_cluster.evaluating())
+        assert l2l_plugins(client) == []
 
 
 def test_an_evaluations_files_are_in_its_workers_folder(cluster, client, tmp_path):
