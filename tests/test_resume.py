@@ -11,7 +11,7 @@ import pytest
 from l2l_dask import Categorical, Experiment, Integer, Objectives, Real, Space, maximize, minimize
 from l2l_dask.errors import ConfigError, LockedError, OptimizerError, ReplayError
 from l2l_dask.evaluation import Status
-from l2l_dask.executors import Simulated
+from l2l_dask.executors import Serial, Simulated
 from l2l_dask.registry import find, names
 from l2l_dask.trajectory import INITIAL, OPTIMIZER, RETRY, Writer, load
 from l2l_dask.trajectory.journal import read
@@ -220,7 +220,13 @@ def test_nothing_is_evaluated_or_told_before_it_is_in_the_journal(tmp_path):
         assert (ask["kind"], ask["first"]) == ("ask", context.id)
         return params["a"]
 
-    ended = experiment(tmp_path / "a.zarr", watched, Watching).run()
+    class Prompt(Serial):
+        def submit(self, candidates):
+            *_, ask = read(journal)
+            assert (ask["kind"], ask["first"]) == ("ask", candidates[0].id)
+            super().submit(candidates)
+
+    ended = experiment(tmp_path / "a.zarr", watched, Watching).run(Prompt())
     assert (ended.state, ended.counts()["done"]) == ("finished", 30)
 
 
