@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import resource
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import psutil
 import pytest
 
 from l2l_dask import Experiment
+from l2l_dask.registry import find, names
 from l2l_dask.trajectory import load
 from l2l_dask.trajectory.journal import read
 from l2l_dask.trajectory.layout import Layout
@@ -23,9 +25,12 @@ import os, time
 
 def fitness(params, context):
     time.sleep(float(os.environ.get("PACE", 0)))
+    if context.id % 4 == 1:
+        context.save("noise", context.rng.random(3))
     if context.id % 13 == 5:
         raise ValueError("an unlucky number")
-    return (params["a"] - 0.3) ** 2 + params["b"] * context.rng.random()
+    more = params.get("n", 0) + params.get("rate", 0.5) + len(params.get("kind", ""))
+    return (params["a"] - 0.3) ** 2 + params["b"] * context.rng.random() + more
 """
 CONFIG = """
 [optimizee]
@@ -33,25 +38,42 @@ name = "model.py:fitness"
 [space]
 a = {{low = 0.0, high = 1.0}}
 b = {{low = 0.1, high = 10.0, log = true}}
+{more}
 [objectives]
 loss = "minimize"
 [optimizer]
-options = {{pop_size = 10}}
+name = "{optimizer}"
+options = {options}
 [run]
 evaluations = {evaluations}
 seed = 4
 store = "run.zarr"
-initial = [{{a = 0.5, b = 1.0}}, {{a = 0.1, b = 2.0}}]
+initial = [{{a = 0.5, b = 1.0{also}}}, {{a = 0.1, b = 2.0{also}}}]
 """
+# What an optimizer that takes it searches besides two reals: for each kind of space, parameters and initial values.
+MORE = {
+    "integer": ("n = {low = 1, high = 9}", ", n = 3"),
+    "categorical": ('kind = {choices = ["a", "bb"]}', ', kind = "a"'),
+    "conditional": ('rate = {low = 0.0, high = 1.0, when = {kind = "bb"}}', ""),
+}
+OPTIONS = {
+    "genetic": "{pop_size = 20}",
+    "grid": "{n = 12}",
+    "qmc": '{engine = "halton"}',
+    "steady-state-ga": "{pop_size = 10}",
+}
 
 
 class Site:
     """A folder with an experiment, run by a process of its own that can be killed."""
 
-    def __init__(self, folder, evaluations, pace, *options):
+    def __init__(self, folder, evaluations, pace, *options, optimizer="steady-state-ga", kinds=()):
         self.folder, self.options, self.layout = folder, options, Layout(folder / "run.zarr")
         (folder / "model.py").write_text(MODEL)
-        (folder / "run.toml").write_text(CONFIG.format(evaluations=evaluations))
+        more, also = ("\n".join(MORE[kind][0] for kind in kinds), "".join(MORE[kind][1] for kind in kinds))
+        described = {"optimizer": optimizer, "options": OPTIONS.get(optimizer, "{}")}
+        config = CONFIG.format(evaluations=evaluations, more=more, also=also, **described)
+        (folder / "run.toml").write_text(config)
         self.environment = os.environ | {"PACE": str(pace), "L2L_TEST_SITE": str(folder)}
 
     def start(self, **options):
@@ -110,12 +132,16 @@ class Site:
 
 
 def repeated(trajectory):
+    """Return all that must come again to the bit; ``saved`` without the epoch and the attempt."""
     record = trajectory.record
-    return {
+    columns = {
         name: values.tolist() if values.dtype.kind == "T" else values.tobytes()
         for name, values in record.columns.items()
         if name not in NOT_REPEATED
     }
+    columns["saved in"] = [re.sub(r"-\d+-\d+$", "", place) for place in record["saved"]]
+    arrays = [{name: a.tobytes() for name, a in trajectory.saved(i).items()} for i in range(len(trajectory))]
+    return columns | {"arrays": arrays}
 
 
 def uninterrupted(site):
@@ -165,6 +191,29 @@ def test_a_run_killed_at_twenty_random_instants_ends_as_if_it_had_not_been(tmp_p
     witness.check(ended)
     assert repeated(ended) == repeated(uninterrupted(site))
     assert site.processes() == []
+
+
+@pytest.mark.parametrize("optimizer", names("optimizers"))
+def test_a_run_with_each_optimizer_killed_at_three_random_instants_ends_as_if_it_had_not_been(tmp_path, optimizer):
+    takes = find("optimizers", optimizer).spaces
+    kinds = [kind for kind in MORE if kind in takes and (kind != "conditional" or "categorical" in takes)]
+    site = Site(tmp_path, 400, 0.004, "--cluster", "serial", optimizer=optimizer, kinds=kinds)
+    rng, witness, sizes = random.Random(), Witness(), []
+    for size in (1, 0, 1):  # while it evaluates, and while it resumes
+        site.kill_after(rng.uniform(0.0, 0.3) if size else rng.uniform(0.05, 1.0), size)
+        witness.look(site)
+        sizes.append(len(witness.seen[-1]))
+    ended, once = site.finish(), uninterrupted(site)
+    check_each_was_told_once(site, ended)
+    witness.check(ended)
+    assert sizes == sorted(sizes)
+    assert sizes[-1] < len(ended) == 400, "it was killed before its end"
+    assert repeated(ended) == repeated(once)
+    assert sum(bool(arrays) for arrays in repeated(once)["arrays"]) == 100
+    assert site.processes() == []
+    assert {path.name for path in tmp_path.iterdir()} - {"__pycache__"} == {
+        *("model.py", "run.toml", "run.zarr", "once.zarr")
+    }
 
 
 @pytest.mark.slow
