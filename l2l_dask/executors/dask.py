@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import math
 import threading
 import time
@@ -17,7 +19,7 @@ from distributed import Client, as_completed
 
 from l2l_dask import shipping, worker
 from l2l_dask.child import Payload
-from l2l_dask.errors import ClusterError
+from l2l_dask.errors import ClusterError, LostError
 from l2l_dask.evaluating import Where, described
 from l2l_dask.evaluation import Candidate, Evaluation, Status
 from l2l_dask.executors.base import Executor
@@ -29,6 +31,8 @@ _DEEPEST_RESERVE = 8  # evaluations waiting per slot, at most
 _LATENCY = 0.05  # seconds of work to keep waiting at a slot
 _LOOK = 1.0
 _PATIENCE = 3.0  # seconds that the scheduler may take to answer
+_HURRY = 1.0  # seconds that all results of one moment may take together
+_APART = 0.01
 
 
 @dataclass
@@ -64,6 +68,8 @@ class Dask(Executor):
         self._completed = as_completed([], loop=self.client.loop, raise_errors=False)
         self._something = threading.Event()
         self._lost = ""
+        self._defect: Exception | None = None
+        self._count = itertools.count()
 
     def start(self, optimizee: Optimizee, where: Where) -> None:
         payload = Payload(shipping.pack(optimizee), where, self.paths, self.cwd)
@@ -117,13 +123,12 @@ class Dask(Executor):
         return self.slots + int(self.slots * min(_DEEPEST_RESERVE, reserve))
 
     def submit(self, candidates: Sequence[Candidate]) -> None:
-        keys = [f"{self._plugin}-{c.id}-{c.attempt}" for c in candidates]
+        keys = [f"{self._plugin}-{c.id}-{c.attempt}-{next(self._count)}" for c in candidates]
         futures = self.client.map(worker.evaluate, [self._plugin] * len(keys), list(candidates), key=keys, pure=False)
         now = time.time()
         for future, candidate in zip(futures, candidates, strict=True):
             self._in_flight[future] = candidate, now
-        self._completed.update(futures)
-        self._something.set()
+        self._await(futures)
 
     def _collect(self) -> None:
         """Gather what has ended, all of it at once; on a thread of its own."""
@@ -132,32 +137,86 @@ class Dask(Executor):
             self._something.clear()
             try:
                 for batch in self._completed.batches():
-                    self._inbox.put(self._gather([item for item in batch if isinstance(item, distributed.Future)]))
+                    self._receive([item for item in batch if isinstance(item, distributed.Future)])
             except Exception as error:
-                self._lost = self._lost or described(error)
-                self._inbox.put(None)
+                self._give_up(error)
 
-    def _gather(self, futures: list[Future]) -> list[Evaluation]:
+    def _receive(self, futures: list[Future]) -> None:
+        """Hand on what has ended; a result that is slow to come, or that cannot be read, keeps no other waiting."""
         good = [f for f in futures if f.status == "finished"]
-        results: dict[Future, Evaluation] = dict(zip(good, self.client.gather(good), strict=True)) if good else {}
-        ended = []
-        for future in futures:
-            candidate, submitted = self._in_flight.pop(future)
-            result = results.get(future) or self._broken(future, candidate)
-            if result is not None:
-                ended.append(replace(result, submitted=submitted))
-            future.release()
-        return ended
+        results: dict[Any, Evaluation | None] = {}
+        try:
+            if good:
+                results = self.client.sync(self._fetch, good, callback_timeout=_HURRY)
+        except Exception:
+            loop: Any = self.client.loop
+            for n, future in enumerate(good):  # Dask makes one of gathers that begin together
+                loop.add_callback(self._receive_alone, future, n * _APART)
+            futures = [f for f in futures if f not in good]
+        found = [(f, results.get(f.key) or self._without_result(f)) for f in futures]
+        self._inbox.put([self._ended(future, result) for future, result in found if result is not None])
 
-    def _broken(self, future: Future, candidate: Candidate) -> Evaluation | None:
-        """Turn a future without a result into one; None if the scheduler forgot it."""
-        if future.status != "error":
-            self._lost = self._lost or "the connection to it broke"
-            return None
-        error: Any = future.exception()
-        killed = type(error).__name__ == "KilledWorker"
-        reason = f"KilledWorker: {error}" if killed else described(error)
-        return Evaluation(candidate.id, Status.CRASHED if killed else Status.FAILED, candidate.attempt, error=reason)
+    async def _fetch(self, futures: list[Future]) -> dict[Any, Evaluation | None]:
+        """Gather results; None for one that is none any more."""
+        by_key = {future.key: future for future in futures}
+        results: dict[Any, Evaluation | None] = await self.client.gather(by_key, errors="skip", asynchronous=True)
+        return results
+
+    async def _receive_alone(self, future: Future, delay: float) -> None:
+        await asyncio.sleep(delay)
+        try:
+            result = (await self._fetch([future]))[future.key]
+        except OSError as error:
+            self._give_up(error)
+            return
+        except Exception as error:
+            result = self._failed(future, f"the result cannot be read: {described(error)}")
+        if result is None:
+            self._await([future])
+        else:
+            self._inbox.put([self._ended(future, result)])
+
+    def _await(self, futures: list[Future]) -> None:
+        self._completed.update(futures)
+        self._something.set()
+
+    def _ended(self, future: Future, result: Evaluation) -> Evaluation:
+        _, submitted = self._in_flight.pop(future)
+        future.release()
+        return replace(result, submitted=submitted)
+
+    def _failed(self, future: Future, reason: str, status: Status = Status.FAILED) -> Evaluation:
+        candidate, _ = self._in_flight[future]
+        return Evaluation(candidate.id, status, candidate.attempt, error=reason)
+
+    def _without_result(self, future: Future) -> Evaluation | None:
+        """Decide what becomes of a future without a result; None if there will be one."""
+        if future.status == "error":
+            error: Any = future.exception()
+            if type(error).__name__ == "KilledWorker":
+                return self._failed(future, f"KilledWorker: {error}", Status.CRASHED)
+            return self._failed(future, described(error))
+        if future.status != "cancelled":  # its result was lost: it is computed again
+            self._await([future])
+        elif not self._closed:
+            self._submit_again(future)
+        return None
+
+    def _submit_again(self, future: Future) -> None:
+        if _reason(future) == "scheduler-connection-lost" or self.client.status != "running":
+            self._give_up(OSError("the connection to it broke"))
+            return
+        candidate, _ = self._in_flight.pop(future)
+        future.release()
+        self.submit([candidate])
+
+    def _give_up(self, error: Exception) -> None:
+        """Let :meth:`collect` raise."""
+        if isinstance(error, OSError) or self.client.status != "running":
+            self._lost = self._lost or " ".join(str(error).split()) or type(error).__name__
+        else:
+            self._defect = error
+        self._inbox.put(None)
 
     def collect(self, timeout: float) -> list[Evaluation]:
         ended: list[Evaluation] = []
@@ -167,8 +226,10 @@ class Dask(Executor):
                 ended += self._inbox.get_nowait() or []
         except Empty:
             pass
+        if not ended and self._defect is not None:
+            raise self._defect
         if not ended and (self._lost or self.client.status not in ("running", "connecting")):
-            raise ClusterError(f"the scheduler was lost ({self._lost or self.client.status})")
+            raise LostError(f"the scheduler was lost ({self._lost or self.client.status})")
         for e in ended:
             if not math.isnan(e.seconds):
                 self._seconds = e.seconds if math.isnan(self._seconds) else 0.9 * self._seconds + 0.1 * e.seconds
@@ -185,3 +246,14 @@ class Dask(Executor):
         if self._in_flight:
             self.client.cancel(list(self._in_flight), force=True)
         self._unregister(self._plugin)
+
+
+def _reason(future: Future) -> str:
+    """Say why a future was cancelled."""
+    try:
+        future.result(timeout=_PATIENCE)
+    except distributed.CancelledError as error:
+        return str(getattr(error, "reason", ""))
+    except Exception:
+        return ""
+    return ""

@@ -1,9 +1,7 @@
 """Evaluation on a Dask cluster that the user started."""
 
-import json
 import math
 import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -13,7 +11,6 @@ import types
 
 import dask
 import pytest
-from distributed import Client
 
 from l2l_dask import FunctionOptimizee, Optimizee, Real, Space, minimize
 from l2l_dask.errors import ClusterError, ConfigError
@@ -230,45 +227,6 @@ def test_nothing_is_left_on_the_cluster(cluster, client, tmp_path):
     assert list(plugins.values()) == [[], []]
 
 
-def l2l_plugins(client):
-    return client.run_on_scheduler(lambda dask_scheduler: [n for n in dask_scheduler.worker_plugins if "l2l" in n])
-
-
-def test_what_a_killed_driver_left_on_the_workers_is_ended_by_the_next(l2l, cluster, client, tmp_path):
-    (tmp_path / "model.py").write_text("import time\n\n\ndef fitness(p):\n    time.sleep(0.1)\n    return p['x']\n")
-    toml = write_toml(tmp_path, '[optimizee]\nname = "model.py:fitness"')
-    driver = l2l.start("run", toml, "--cluster", cluster.address, "--evaluations", 40, "--no-report")
-    store = tmp_path / "a.zarr"
-    cluster.wait_until(lambda: store.exists() and load(store).counts()["done"] >= 5)
-    os.kill(driver.pid, signal.SIGKILL)
-    driver.communicate()
-    assert len(l2l_plugins(client)) == 1
-    resumed = l2l("resume", store, "--cluster", cluster.address, "--no-report")
-    assert resumed.returncode == 0, resumed.stderr
-    assert_complete(load(store), n=40)
-    assert l2l_plugins(client) == []
-    cluster.wait_until(lambda: not cluster.evaluating())
-
-
-def test_closing_waits_for_no_scheduler_that_hangs_and_ends_everything_when_it_goes_on(own_cluster):
-    with Client(own_cluster.address) as client:
-        client.wait_for_workers(2, timeout=60)
-        executor = Dask(client)
-        optimizee = FunctionOptimizee(lambda params: params["x"], Space({"x": Real(0, 1)}), minimize("f"))
-        executor.start(optimizee, Where("nowhere.zarr", "hangs", 1))
-        executor.submit([Candidate(0, {"x": 0.0}, 1)])
-        while not executor.collect(1):
-            pass
-        own_cluster.scheduler.send_signal(signal.SIGSTOP)
-        begun = time.monotonic()
-        executor.close()
-        assert time.monotonic() - begun < 10
-        assert own_cluster.evaluating()
-        own_cluster.scheduler.send_signal(signal.SIGCONT)
-        own_cluster.wait_until(lambda: not own_cluster.evaluating())
-        assert l2l_plugins(client) == []
-
-
 def test_an_evaluations_files_are_in_its_workers_folder(cluster, client, tmp_path):
     def is_inside(params, context):
         return float("dask-scratch-space" in context.workdir.parts)
@@ -370,40 +328,3 @@ def test_stopping_at_once_leaves_what_ran_for_a_resume(cluster, tmp_path):
         ended.layout.root, optimizee=lambda params: params["x"], cluster=cluster.address, trust_record=True
     )
     assert_complete(resumed, n=50)
-
-
-def test_a_worker_that_is_killed_loses_nothing(own_cluster, tmp_path):
-    handle = search(lambda params: time.sleep(0.1) or params["x"], tmp_path, own_cluster, evaluations=60).start()
-    own_cluster.wait_until(lambda: handle.progress is not None and handle.progress.ended >= 6)
-    victims = {p.ppid() for p in own_cluster.evaluating()}
-    os.kill(victims.pop(), 9)
-    assert_complete(handle.wait(120), n=60)
-
-
-@pytest.mark.parametrize("how", ["killed", "stopped"])
-def test_a_scheduler_that_is_gone_ends_the_driver_with_the_way_to_go_on(own_cluster, tmp_path, l2l, how):
-    (tmp_path / "model.py").write_text("import time\n\n\ndef fitness(p):\n    time.sleep(0.1)\n    return p['x']\n")
-    toml = write_toml(tmp_path, '[optimizee]\nname = "model.py:fitness"')
-    driver = l2l.start("run", toml, "--cluster", own_cluster.address, "--evaluations", 60, "--no-report")
-    store = tmp_path / "a.zarr"
-    own_cluster.wait_until(lambda: store.exists() and load(store).counts()["done"] >= 5)
-    if how == "killed":
-        own_cluster.scheduler.kill()
-    else:
-        own_cluster.scheduler.terminate()
-    _, err = driver.communicate(timeout=25)
-    assert driver.returncode not in (0, -9)
-    assert "the scheduler was lost" in err.splitlines()[-1]
-    assert f"l2l resume {store}" in err.splitlines()[-1]
-    assert "Traceback" not in err
-    left = load(store)
-    assert left.state == "interrupted"
-    assert left.counts()["done"] >= 5
-    told = {name: left.record[name][left.record["told"] >= 0].tolist() for name in ("x", "fitness", "told")}
-    resumed = l2l("resume", store, "--cluster", "serial", "--json", "--no-report")
-    assert resumed.returncode == 0, resumed.stderr
-    assert json.loads(resumed.stdout)["evaluations"]["done"] == 60
-    ended = load(store)
-    assert_complete(ended, n=60)
-    kept = left.record["told"] >= 0
-    assert {name: ended.record[name][: len(left)][kept].tolist() for name in told} == told
