@@ -108,7 +108,10 @@ def _store(arrays: Mapping[str, NDArray[Any]], candidate: Candidate, where: Wher
     store = Path(where.store)
     if not arrays or not _is_the_store(store, where.uuid):
         return not arrays
-    save_arrays(store / saved_folder(candidate.id, where.epoch, candidate.attempt), arrays)
+    try:
+        save_arrays(store / saved_folder(candidate.id, where.epoch, candidate.attempt), arrays)
+    except OSError:  # read-only here, or another user's
+        return False
     return True
 
 

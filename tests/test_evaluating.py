@@ -115,6 +115,13 @@ def saving(params, context):
     return 1.0
 
 
+def test_saved_arrays_travel_where_the_worker_may_not_write(store):
+    (store / "saved").write_text("in the way, as a folder without permission is")  # root may write everywhere
+    done = run(saving, Where(str(store), "our-uuid", 5))
+    assert (done.status, done.fitness, done.saved, done.stored) == (Status.DONE, (1.0,), ("trace", "matrix"), False)
+    assert set(done.arrays) == {"trace", "matrix"}
+
+
 def test_saved_arrays_are_written_into_the_store_where_the_worker_sees_it(store):
     done = run(saving, Where(str(store), "our-uuid", 5))
     assert done.saved == ("trace", "matrix")
