@@ -14,6 +14,7 @@ import cloudpickle
 from l2l_dask.errors import ConfigError
 
 _OURS = {"l2l_dask", "optimizers", "optimizees"}
+_PACKAGES = {"site-packages", "dist-packages"}  # also the user's own, and Debian's
 
 
 def pack(thing: Any) -> bytes:
@@ -25,7 +26,10 @@ def pack(thing: Any) -> bytes:
         If it holds something that cannot be pickled (an open file, a lock, a simulator's handle).
     """
     with ExitStack() as stack:
+        before = cloudpickle.list_registry_pickle_by_value()
         for module in _user_modules(thing):
+            if module.__name__ in before:  # by the user
+                continue
             cloudpickle.register_pickle_by_value(module)
             stack.callback(cloudpickle.unregister_pickle_by_value, module)
         try:
@@ -71,7 +75,9 @@ def _is_users(module: ModuleType) -> bool:
 
 def _installed(path: Path) -> bool:
     places = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    return any(path == place or place in path.parents for place in places) or path.suffix == ".zip"
+    if path.suffix == ".zip" or not _PACKAGES.isdisjoint(path.parts):
+        return True
+    return any(path == place or place in path.parents for place in places)
 
 
 def named(thing: Any) -> str:
