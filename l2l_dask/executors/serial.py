@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import chdir
 from dataclasses import replace
 
 from l2l_dask.evaluating import Where, described, evaluate
@@ -17,16 +18,23 @@ class Serial(Executor):
     """One after the other, in this very process: for debugging, and for functions that cost nothing.
 
     Evaluations are not shielded: one that hangs or crashes takes the driver with it.
+
+    Parameters
+    ----------
+    cwd
+        The folder to evaluate in; this process goes back to its own after each.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cwd: str | None = None) -> None:
+        self._cwd = cwd or "."
         self._waiting: deque[Candidate] = deque()
 
     def start(self, optimizee: Optimizee, where: Where) -> None:
         self._optimizee, self._where = optimizee, where
         self._problem = ""
         try:
-            optimizee.setup()
+            with chdir(self._cwd):
+                optimizee.setup()
         except Exception as error:
             self._problem = described(error)
 
@@ -44,7 +52,8 @@ class Serial(Executor):
         submitted, candidate = time.time(), self._waiting.popleft()
         if self._problem:
             return [Evaluation(candidate.id, Status.FAILED, candidate.attempt, error=self._problem, worker="serial")]
-        result = evaluate(self._optimizee, candidate, self._where)
+        with chdir(self._cwd):
+            result = evaluate(self._optimizee, candidate, self._where)
         return [replace(result, submitted=submitted, worker="serial")]
 
     def close(self) -> None:

@@ -69,6 +69,33 @@ def test_a_setup_that_raises_fails_each_evaluation():
         assert failed.error.startswith("RuntimeError: no simulator here\nTraceback")
 
 
+class Wanderer(Optimizee):
+    space, objectives = SPACE, minimize("f")
+
+    def setup(self):
+        self.folders = [os.getcwd()]
+
+    def evaluate(self, params, context):
+        self.folders.append(os.getcwd())
+        os.chdir("/")
+        return 1.0
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_work_is_done_in_the_folder_that_was_named(tmp_path, monkeypatch, there):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    executor, wanderer = Serial(cwd=str(folder)) if there else Serial(), Wanderer()
+    executor.start(wanderer, NOWHERE)
+    assert os.getcwd() == str(tmp_path)
+    executor.submit(candidates(2))
+    for _ in range(2):
+        executor.collect(0)
+        assert os.getcwd() == str(tmp_path)
+    assert wanderer.folders == [str(folder if there else tmp_path)] * 3
+
+
 def test_a_setup_that_raises_ends_the_experiment_as_failed(tmp_path):
     experiment = Experiment(
         Unready(),
