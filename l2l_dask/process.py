@@ -19,12 +19,11 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import psutil
-
+from l2l_dask import memory
 from l2l_dask.child import Payload
 from l2l_dask.evaluation import Candidate, Evaluation, Status
 
-_LOOK = 0.25  # seconds between two looks at the memory in use
+_LOOK = 0.5  # seconds between two looks at the memory in use
 _TAIL = 4000  # bytes kept of what a failed evaluation printed
 _LAST_BREATH = 5.0
 _SETUP = 600.0  # seconds that setup() may take at least, where evaluations have a limit
@@ -127,12 +126,11 @@ class Child:
         return result
 
     def _memory(self) -> int:
+        """Measure what the process and all it started use; where that is too much, with shared pages counted once."""
         assert self._process is not None
-        try:
-            family = psutil.Process(self._process.pid)
-            return sum(p.memory_info().rss for p in [family, *family.children(recursive=True)])
-        except psutil.NoSuchProcess:
-            return 0
+        family = memory.family(self._process.pid)
+        used = memory.resident(family)
+        return memory.proportional(family) if used > self._memory_limit else used
 
     def _failed(self, begun: Evaluation, status: Status, reason: str) -> Evaluation:
         finished = time.time()

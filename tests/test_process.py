@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 
+import psutil
 import pytest
 
 from l2l_dask import FunctionOptimizee, Optimizee, Real, Space, minimize
@@ -219,6 +220,40 @@ def test_memory_of_what_it_started_counts(child_of):
     crashed = child_of(parent_of_a_hungry_one, memory_limit=200 * MB).evaluate(candidate())
     assert crashed.status is Status.CRASHED
     assert "the limit is 200 MB" in crashed.error
+
+
+def test_memory_that_forks_share_counts_once(child_of):
+    def sharing(params):
+        block = b"1" * (120 * MB)
+        forks = []
+        while len(forks) < 4:
+            forks.append(os.fork())
+            if not forks[-1]:
+                time.sleep(1000)
+        time.sleep(1.5)
+        for pid in forks:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        return len(block)
+
+    done = child_of(sharing, memory_limit=250 * MB).evaluate(candidate())
+    assert done.status is Status.DONE, done.error
+
+
+def test_other_processes_are_not_looked_at(child_of, monkeypatch):
+    def every_process(*_):
+        raise AssertionError("all of /proc was read")
+
+    monkeypatch.setattr(psutil, "_ppid_map", every_process, raising=False)
+    monkeypatch.setattr(psutil._psplatform, "ppid_map", every_process)
+
+    def patient(params):
+        started = subprocess.Popen(["sleep", "1000"])
+        time.sleep(1.2)
+        started.kill()
+        return 1.0
+
+    assert child_of(patient, memory_limit=10_000 * MB).evaluate(candidate()).status is Status.DONE
 
 
 def test_a_changed_directory_is_changed_back(child_of, tmp_path):
