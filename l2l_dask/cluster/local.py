@@ -7,12 +7,15 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import spawn
 from pathlib import Path
+from typing import Any
 
 from distributed import Client, LocalCluster
 
 from l2l_dask.errors import ClusterError
 
+_prepare = spawn.get_preparation_data
 _DIRECT = ("tcp://", "tls://", "ucx://", "ws://", "wss://")
 
 
@@ -26,6 +29,7 @@ def local(workers: int | None = None) -> Iterator[Client]:
         Number of worker processes; one for each core this process may use if None.
     """
     n = workers or len(os.sched_getaffinity(0))
+    spawn.get_preparation_data = _without_main
     try:
         cluster = LocalCluster(
             n_workers=n,
@@ -39,6 +43,17 @@ def local(workers: int | None = None) -> Iterator[Client]:
         raise ClusterError(f"{n} local workers could not be started: {error}") from error
     with cluster, Client(cluster) as client:
         yield client
+
+
+def _without_main(name: str) -> dict[str, Any]:
+    """Keep Dask's workers, also those that its nannies start later, from running the user's script again.
+
+    They need nothing from it, and one that starts a search without ``if __name__ == "__main__"`` would do so in each.
+    """
+    prepared = _prepare(name)
+    if name.startswith("Dask Worker process"):
+        prepared = {key: value for key, value in prepared.items() if not key.startswith("init_main_from")}
+    return prepared
 
 
 @contextmanager
