@@ -18,7 +18,7 @@ class _Section(BaseModel):
 
 
 Options = dict[str, Any]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=False)]
 
 
 class OptimizeeSection(_Section):
@@ -55,10 +55,6 @@ class ClusterSection(_Section):
     profile: str = "local"
     workers: Annotated[int, Field(gt=0)] | None = None
 
-    def changed(self, profile: str | None, workers: int | None) -> ClusterSection:
-        """Return this with what is not None in its place."""
-        return ClusterSection(profile=profile or self.profile, workers=workers or self.workers)
-
 
 class Config(_Section):
     """A whole experiment file."""
@@ -69,6 +65,20 @@ class Config(_Section):
     optimizer: OptimizerSection = OptimizerSection()
     run: RunSection
     cluster: ClusterSection = ClusterSection()
+
+    def changed(self, **settings: Any) -> Config:
+        """Return this with what is not None in its place, validated.
+
+        Parameters
+        ----------
+        settings
+            Keys of ``[run]`` and ``[cluster]``.
+        """
+        content = self.model_dump()
+        for name, value in settings.items():
+            if value is not None:
+                content["cluster" if name in ClusterSection.model_fields else "run"][name] = value
+        return parse(content)
 
 
 def read(path: str | os.PathLike[str]) -> Config:
@@ -130,3 +140,8 @@ def _fields(sections: list[str]) -> list[str]:
     for section in sections:
         model = model.model_fields[section].annotation if section in getattr(model, "model_fields", {}) else None
     return sorted(getattr(model, "model_fields", {}))
+
+
+def profile(where: str, folder: Path) -> str:
+    """Make a cluster's profile that is a file's relative path absolute."""
+    return str(folder / where) if (folder / where).is_file() else where

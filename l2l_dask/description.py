@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -96,6 +98,7 @@ class Plan:
             "space": self.problem.space.to_dict(),
             "objectives": self.problem.objectives.to_dict(),
             "folder": str(self.folder),
+            "folder_from_store": os.path.relpath(self.folder, self.store),
             "labels": {
                 "optimizee": _label(
                     self.config.optimizee.command or self.config.optimizee.name, self.problem.optimizee
@@ -131,6 +134,8 @@ def problem(
         if space is None or objectives is None:
             raise PluginError("a function needs space=Space(...) and objectives=minimize('loss')")
         optimizee = FunctionOptimizee(optimizee, as_space(space), Objectives(objectives))
+    if optimizee.batch_size != 1:
+        raise PluginError(f"batch_size = {optimizee.batch_size} is not supported yet: expected 1")
     own_space, own_objectives = getattr(optimizee, "space", None), getattr(optimizee, "objectives", None)
     if own_space is None or own_objectives is None:
         raise PluginError(f"{type(optimizee).__name__} must set self.space and self.objectives")
@@ -154,9 +159,7 @@ def optimizer(reference: Any, problem: Problem, options: Mapping[str, Any], seed
         If there is none of that name, or it refuses the options, the space or the objectives.
     """
     if isinstance(reference, Optimizer):
-        if reference.n_asked or options:
-            raise PluginError("an optimizer instance must be new, and takes no further options")
-        return reference
+        return _fitting(reference, problem, options, seed)
     found = registry.find("optimizers", reference, folder) if isinstance(reference, str) else reference
     if not (isinstance(found, type) and issubclass(found, Optimizer)):
         raise PluginError(f"expected the name or the class of an optimizer, got {reference!r}")
@@ -165,6 +168,20 @@ def optimizer(reference: Any, problem: Problem, options: Mapping[str, Any], seed
         found, name, options, space=problem.space, objectives=problem.objectives, seed=seed
     )
     return made
+
+
+def _fitting(given: Optimizer, problem: Problem, options: Mapping[str, Any], seed: int) -> Optimizer:
+    """Take an instance that was made for this very experiment, and leave it as it is: it is needed again."""
+    if given.n_asked or options:
+        raise PluginError("an optimizer instance must be new, and takes no further options")
+    for name, its, ours in (
+        ("space", given.space.to_dict(), problem.space.to_dict()),
+        ("objectives", given.objectives.to_dict(), problem.objectives.to_dict()),
+        ("seed", given.seed, seed),
+    ):
+        if its != ours:
+            raise PluginError(f"the optimizer instance has another {name} than the experiment: {its}, expected {ours}")
+    return deepcopy(given)
 
 
 def problem_of(config: Config, folder: Path) -> Problem:
@@ -196,10 +213,13 @@ def policy(run: Any) -> Policy:
     return Policy(run.evaluations, run.retries, again, run.max_failures_in_a_row)
 
 
-def restored(experiment: Mapping[str, Any]) -> tuple[Config, Path]:
+def restored(experiment: Mapping[str, Any], store: Path) -> tuple[Config, Path]:
     """Read a store's description back."""
     sections = {name: experiment[name] for name in Config.model_fields if name in experiment}
-    return parse(sections), Path(experiment["folder"])
+    folder = Path(experiment["folder"])
+    if not folder.is_dir():  # the whole project was moved
+        folder = (store / experiment["folder_from_store"]).resolve()
+    return parse(sections), folder
 
 
 def reference(thing: Any) -> str | None:

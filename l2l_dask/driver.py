@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -14,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from l2l_dask import loop
-from l2l_dask.errors import L2LError, StoreError
+from l2l_dask.errors import L2LError
 from l2l_dask.evaluating import described, missing_outputs
 from l2l_dask.evaluation import Candidate, Candidates, Evaluation, Status
 from l2l_dask.executors import Executor
@@ -24,7 +26,10 @@ from l2l_dask.replay import told
 from l2l_dask.saving import load_arrays
 from l2l_dask.space import Floats
 from l2l_dask.trajectory import OPTIMIZER, Writer
-from l2l_dask.trajectory.layout import read_json
+from l2l_dask.trajectory.columns import as_stored
+from l2l_dask.trajectory.layout import sent
+
+_log = logging.getLogger(__name__)
 
 _FOLD = 1.0  # seconds between two writes of the arrays
 _LOOK = 0.5  # seconds between two looks at the control file
@@ -76,21 +81,25 @@ class Driver:
         self._finish: loop.Finish | None = None
         self._meter = Meter(record, optimizer.objectives)
         self._paused = self._stopping = False
-        self._control = self._control_count()
+        self._commands_seen = 0
         self._folded = self._looked = self._shown = time.monotonic()
+
+    @property
+    def threaded(self) -> bool:
+        """Whether evaluations leave this thread free to obey."""
+        return self._executor.threaded
 
     def command(self, control: loop.Control) -> None:
         """Ask for a stop, a pause or its end; may be called from any thread and from a signal handler."""
         self._commands.put(control)
         self._executor.wake()
 
-    def adopt(self, x: Floats, origin: int, parents: list[int]) -> None:
+    def adopt(self, x: Floats, origin: int, retry_of: Sequence[int] = ()) -> None:
         """Enter individuals that the optimizer did not propose, before it is asked for more."""
         first = self._loop.n_asked
-        info = {"parents": np.array([[p, -1] for p in parents])} if parents else {}
-        candidates = Candidates(x, info, np.arange(first, first + len(x)))
+        candidates = Candidates(x, {}, np.arange(first, first + len(x)))
         self._optimizer.adopt(candidates.ids.tolist(), x)
-        self._record_ask(candidates, origin)
+        self._record_ask(candidates, origin, retry_of)
         self._loop.in_flight.update(dict.fromkeys(candidates.ids.tolist(), 1))
         self._loop.n_asked += len(x)
 
@@ -104,6 +113,7 @@ class Driver:
         """
         try:
             self._writer.reserve(self._policy.evaluations)
+            self._commit()
             self._set_state("running")
             self._events.append(loop.Capacity(self._executor.capacity))
             self._carry_out(self._loop.start())
@@ -116,6 +126,8 @@ class Driver:
             self._end(self._finish)
             return self._finish
         except BaseException as error:
+            if isinstance(error, L2LError):
+                error.exit_status = 1
             self._abandon(error)
             raise
         finally:
@@ -126,18 +138,14 @@ class Driver:
 
     def _look_around(self) -> None:
         """Turn what happened outside into events."""
-        self._poll_control()
-        with suppress(Empty):
-            while True:
-                control = self._commands.get_nowait()
-                self._stopping |= control.command == "stop"
-                self._events.append(control)
+        self._take_commands()
         if self._executor.capacity != self._loop.capacity:
             self._events.append(loop.Capacity(self._executor.capacity))
         self._model_event()
         if self._events:
             return
         ended = self._executor.collect(_WAIT)
+        self._take_commands()  # before its results lead to more
         if ended:
             self._events.append(loop.Arrived(tuple(missing_outputs(e, self._optimizer.needs) for e in ended)))
         self._model_event()
@@ -157,21 +165,17 @@ class Driver:
             return
         self._events.append(event_of(returned))
 
-    def _poll_control(self) -> None:
-        if time.monotonic() - self._looked < _LOOK:
-            return
-        self._looked = time.monotonic()
-        count = self._control_count()
-        if count != self._control:
-            self._control = count
-            sent = read_json(self._writer.layout.control) or {}
-            self._commands.put(loop.Control(sent.get("command", "stop"), "stopped by l2l stop"))
-
-    def _control_count(self) -> int:
-        try:
-            return int((read_json(self._writer.layout.control) or {}).get("count", 0))
-        except (OSError, StoreError):
-            return 0
+    def _take_commands(self) -> None:
+        if time.monotonic() - self._looked >= _LOOK:
+            self._looked = time.monotonic()
+            for command in sent(self._writer.layout, self._commands_seen):
+                self._commands_seen += 1
+                self._commands.put(loop.Control(command, "stopped by l2l stop"))
+        with suppress(Empty):
+            while True:
+                control = self._commands.get_nowait()
+                self._stopping |= control.command == "stop"
+                self._events.append(control)
 
     # -- instructions -------------------------------------------------------------------------------------------------
 
@@ -217,11 +221,12 @@ class Driver:
         self._record_ask(candidates, OPTIMIZER)
         return loop.Asked(int(candidates.ids[0]), len(candidates), self._optimizer.done)
 
-    def _record_ask(self, candidates: Candidates, origin: int) -> None:
-        self._writer.asked(self._next_event(), candidates, origin)
+    def _record_ask(self, candidates: Candidates, origin: int, retry_of: Sequence[int] = ()) -> None:
+        recorded = {name: as_stored(np.asarray(values)) for name, values in candidates.info.items()}
+        candidates = replace(candidates, info=recorded)
+        self._writer.asked(self._next_event(), candidates, origin, retry_of)
         for row, id in enumerate(candidates.ids.tolist()):
-            info = {name: values[row] for name, values in candidates.info.items()}
-            self._candidates[id] = candidates.x[row], info
+            self._candidates[id] = candidates.x[row], {name: values[row] for name, values in recorded.items()}
 
     def _submit(self, ids: tuple[int, ...], attempt: int) -> None:
         self._commit()
@@ -254,9 +259,19 @@ class Driver:
         if now - self._folded > _FOLD:
             self._writer.fold()
             self._folded = time.monotonic()
-        if self._on_progress is not None and now - self._shown > _WAIT:
+        if now - self._shown > _WAIT:
             self._shown = now
+            self._show()
+
+    def _show(self) -> None:
+        """Report progress; who looks on cannot end the experiment."""
+        if self._on_progress is None:
+            return
+        try:
             self._on_progress(self.progress())
+        except Exception as error:
+            self._on_progress = None
+            _log.warning("progress is not shown any more: %s: %s", type(error).__name__, error)
 
     def progress(self) -> Progress:
         """Say how far it is."""
@@ -273,8 +288,7 @@ class Driver:
         self._executor.close()
         self._writer.fold()
         self._set_state(finish.outcome, finish.reason)
-        if self._on_progress is not None:
-            self._on_progress(self.progress())
+        self._show()
         self._writer.close()
 
     def _abandon(self, error: BaseException) -> None:

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 
 class L2LError(Exception):
-    """Base class: something the user can put right."""
+    """Base class: something the user can put right.
+
+    Attributes
+    ----------
+    exit_status : int
+        Of the command line: 2 for bad input; the driver sets 1 when it happened in mid-run.
+    """
+
+    exit_status = 2
 
 
 class SpaceError(L2LError):
@@ -51,5 +59,5 @@ class ClusterError(L2LError):
     """A cluster that cannot be reached or started."""
 
 
-class TooManyFailuresError(L2LError):
-    """So many evaluations failed in a row that going on would waste the cluster."""
+class LostError(ClusterError):
+    """A cluster that went away in mid-run."""

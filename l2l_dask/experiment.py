@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from l2l_dask import config, description, registry, shipping
+from l2l_dask.config import profile
 from l2l_dask.description import PICKLED, Plan
 from l2l_dask.errors import ConfigError, PluginError, StoreError
 from l2l_dask.optimizee import Optimizee, Target
@@ -78,24 +79,25 @@ class Experiment:
         workers: int | None = None,
     ) -> None:
         folder = Path.cwd()
-        if isinstance(optimizee, str):
-            optimizee = registry.find("optimizees", optimizee, folder)
-        problem = description.problem(optimizee, space, objectives, optimizee_options)
         described = {
-            "optimizee": {"name": _name_of(optimizee), "options": dict(optimizee_options or {})},
-            "optimizer": {"name": _name_of(optimizer), "options": dict(optimizer_options or {})},
+            "optimizee": {"name": _name_of(optimizee), "options": _plain(optimizee_options or {})},
+            "optimizer": {"name": _name_of(optimizer), "options": _plain(optimizer_options or {})},
             "run": {
                 "evaluations": evaluations,
                 "seed": seed,
-                "timeout": None if timeout is None else float(timeout),
+                "timeout": timeout,
                 "retries": retries,
-                "retry_on": list(retry_on),
+                "retry_on": [retry_on] if isinstance(retry_on, str) else list(retry_on),
                 "max_failures_in_a_row": max_failures_in_a_row,
                 "initial": [_plain(params) for params in initial],
             },
-            "cluster": {"profile": cluster, "workers": workers},
+            "cluster": {"profile": profile(cluster, folder), "workers": workers},
         }
-        self._take(Plan(config.parse(described), problem, optimizer, folder, Path(store)))
+        if isinstance(optimizee, str):
+            optimizee = registry.find("optimizees", optimizee, folder)
+        problem = description.problem(optimizee, space, objectives, optimizee_options)
+        store = Path(store).absolute()
+        self._take(Plan(config.parse(_plain(described)), problem, optimizer, folder, store))
 
     def _take(self, plan: Plan) -> None:
         plan.check()
@@ -112,23 +114,29 @@ class Experiment:
         return self.plan.store
 
     @classmethod
-    def from_config(cls, path: str | os.PathLike[str], **overrides: Any) -> Experiment:
-        """Read an experiment file.
+    def from_config(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        store: str | os.PathLike[str] | None = None,
+        cluster: str | None = None,
+        workers: int | None = None,
+        evaluations: int | None = None,
+        seed: int | None = None,
+    ) -> Experiment:
+        """Read an experiment file; what is not None replaces what it says.
 
         Parameters
         ----------
-        overrides
-            ``store``, ``cluster``, ``workers``, ``evaluations``, ``seed``: replace what the file says unless None.
+        path
+            Relative paths in the file start at its folder, those given here at the current one.
         """
-        given = {name: value for name, value in overrides.items() if value is not None}
         read, folder = config.read(path), Path(path).resolve().parent
-        run = read.run.model_copy(update={k: given[k] for k in ("evaluations", "seed") if k in given})
-        changed = read.model_copy(
-            update={"run": run, "cluster": read.cluster.changed(given.get("cluster"), given.get("workers"))}
-        )
-        store = Path(given.get("store", folder / (read.run.store or f"runs/{Path(path).stem}.zarr")))
+        where = profile(read.cluster.profile, folder) if cluster is None else profile(cluster, Path.cwd())
+        changed = read.changed(evaluations=evaluations, seed=seed, profile=where, workers=workers)
+        written = folder / (read.run.store or f"runs/{Path(path).stem}.zarr")
         problem = description.problem_of(changed, folder)
-        return cls._of(Plan(changed, problem, changed.optimizer.name, folder, store))
+        return cls._of(Plan(changed, problem, changed.optimizer.name, folder, Path(store or written).absolute()))
 
     def create(self) -> None:
         """Write the store, empty: the experiment is then queued."""
@@ -164,7 +172,7 @@ class Experiment:
         """
         refuse(self.store)
         shipping.pack(self.plan.problem.optimizee)
-        with opened(self.plan.config, client) as executor:  # first: a cluster out of reach leaves no store behind
+        with opened(self.plan, client) as executor:  # first: a cluster out of reach leaves no store behind
             self.create()
             return drive(self.plan, executor, on_progress=on_progress)
 
@@ -211,24 +219,28 @@ class Experiment:
         """
         found = load(store)
         plan = _restored(found, optimizee, optimizer)
-        before = max(plan.config.run.evaluations, int(found.details.get("evaluations", 0)))
+        before = int(found.details.get("evaluations", plan.config.run.evaluations))
         if evaluations is not None and evaluations < len(found):
             raise ConfigError(f"{store} has {len(found)} evaluations: expected at least as many, got {evaluations}")
-        if found.state == "finished" and (evaluations or before) <= before and not retry_failed:
+        if found.state == "finished" and (evaluations is None or evaluations <= before) and not retry_failed:
             return found
-        run = plan.config.run.model_copy(
-            update={"evaluations": evaluations or before, "timeout": timeout or plan.config.run.timeout}
+        changed = plan.config.changed(
+            evaluations=before if evaluations is None else evaluations,
+            timeout=timeout,
+            profile=None if cluster is None else profile(cluster, Path.cwd()),
+            workers=workers,
         )
-        section = plan.config.cluster.changed(cluster, workers)
-        plan = replace(plan, config=plan.config.model_copy(update={"run": run, "cluster": section}))
+        plan = replace(plan, config=changed)
         return drive(plan, client, trust=trust_record, retry_failed=retry_failed, on_progress=on_progress)
 
 
 def _restored(found: Trajectory, optimizee: Any, optimizer: Any) -> Plan:
     """Build the plan that a store records."""
-    read, folder = description.restored(found.experiment)
+    read, folder = description.restored(found.experiment, found.layout.root)
     objects = _unpickled(found) if PICKLED in (read.optimizee.name, read.optimizer.name) else {}
     optimizee = optimizee if optimizee is not None else objects.get("optimizee")
+    if isinstance(optimizee, str):
+        optimizee = registry.find("optimizees", optimizee, folder)
     optimizer = optimizer if optimizer is not None else objects.get("optimizer", read.optimizer.name)
     if optimizee is None:
         problem = description.problem_of(read, folder)
@@ -263,6 +275,12 @@ def _name_of(thing: Any) -> str:
     return description.reference(thing) or PICKLED
 
 
-def _plain(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn arrays into lists, which can be recorded."""
-    return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in params.items()}
+def _plain(value: Any) -> Any:
+    """Turn numpy's types, paths and tuples into what can be recorded; the rest is refused there."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.tolist() if hasattr(value, "tolist") else value

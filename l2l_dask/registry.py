@@ -56,7 +56,8 @@ def find(group: Group, reference: str, folder: Path | None = None) -> Any:
     if ":" not in reference:
         return _registered(group, reference)
     where, _, attribute = reference.rpartition(":")
-    module = load_file((folder or Path.cwd()) / where) if where.endswith(".py") else _imported(where, reference)
+    folder = folder or Path.cwd()
+    module = load_file(folder / where) if where.endswith(".py") else _imported(where, reference, folder)
     try:
         return getattr(module, attribute)
     except AttributeError:
@@ -87,11 +88,13 @@ def _shadow(point: EntryPoint) -> str:
     return f"; {top!r} was found at {place}: if that hides the installed package, rename it or start elsewhere"
 
 
-def _imported(module: str, reference: str) -> Any:
+def _imported(module: str, reference: str, folder: Path) -> Any:
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise PluginError(f"{reference!r} cannot be imported: {error}") from error
+        raise PluginError(f"{reference!r} cannot be imported: {error}; looked in {folder} too") from error
 
 
 def load_file(path: str | Path) -> Any:
@@ -176,10 +179,10 @@ def build(plugin: Any, name: str, given: Mapping[str, Any], **fixed: Any) -> Any
     checked = _validated(plugin, name, given)
     try:
         return plugin(**checked, **fixed)
-    except (TypeError, ValueError) as error:
-        raise PluginError(f"{name}: {error}") from error
     except L2LError as error:
         raise type(error)(f"{name}: {error}") from error
+    except Exception as error:  # whatever its constructor raises: a missing file, a value out of range
+        raise PluginError(f"{name}: {type(error).__name__}: {error}") from error
 
 
 def _validated(plugin: Any, name: str, given: Mapping[str, Any]) -> dict[str, Any]:

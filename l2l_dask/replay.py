@@ -17,7 +17,7 @@ from l2l_dask.trajectory import OPTIMIZER, Event, Record
 _RTOL = 1e-9  # another processor differs in the last bits
 
 
-def replay(optimizer: Optimizer, record: Record, root: Path, *, trust: bool = False) -> None:
+def replay(optimizer: Optimizer, record: Record, root: Path, *, trusted: int = 0) -> None:
     """Ask and tell again what was asked and told.
 
     Parameters
@@ -28,8 +28,8 @@ def replay(optimizer: Optimizer, record: Record, root: Path, *, trust: bool = Fa
         What happened.
     root
         The store, for the saved arrays that the optimizer needs.
-    trust
-        Do not ask again: hand over what the record says was asked.
+    trusted
+        So many rows are not asked again: what the record says was asked is handed over.
 
     Raises
     ------
@@ -38,12 +38,13 @@ def replay(optimizer: Optimizer, record: Record, root: Path, *, trust: bool = Fa
     OptimizerError
         If it raises something.
     """
-    trust = trust or optimizer.replay == "tell"
+    if optimizer.replay == "tell":
+        trusted = len(record)
     for event in record.events():
         try:
             if event.tell:
                 optimizer.tell(results(optimizer, record, event.ids, root))
-            elif trust or record["origin"][event.ids[0]] != OPTIMIZER:
+            elif event.ids[0] < trusted or record["origin"][event.ids[0]] != OPTIMIZER:
                 optimizer.adopt(event.ids.tolist(), record["x"][event.ids])
             else:
                 _ask_again(optimizer, record, event)

@@ -6,11 +6,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from l2l_dask import config, description, shipping
+from l2l_dask import description, shipping
 from l2l_dask.driver import Driver
 from l2l_dask.errors import ClusterError
 from l2l_dask.evaluating import Where
@@ -39,16 +40,18 @@ def drive(
     optimizer = plan.build_optimizer()
     writer = Writer(plan.store, problem.space)
     try:
-        replay(optimizer, writer.record, writer.layout.root, trust=trust)
+        if trust:
+            writer.trust()
+        replay(optimizer, writer.record, writer.layout.root, trusted=writer.trusted_rows)
         where = Where(str(writer.layout.root.resolve()), writer.described["uuid"], writer.epoch, optimizer.needs)
-        with opened(plan.config, client) as executor:
+        with opened(plan, client) as executor:
             executor.start(problem.optimizee, where)
             retries = _failed(writer.record) if retry_failed else []
             policy = description.policy(run)
             policy = replace(policy, evaluations=max(policy.evaluations, len(writer.record) + len(retries)))
             driver = Driver(optimizer, executor, writer, policy, on_progress=on_progress)
             if not len(writer.record) and run.initial:
-                driver.adopt(np.array(plan.initial_x()), INITIAL, [])
+                driver.adopt(np.array(plan.initial_x()), INITIAL)
             if retries:
                 driver.adopt(writer.record["x"][retries], RETRY, retries)
             if on_driver is not None:
@@ -58,7 +61,9 @@ def drive(
     except BaseException as error:
         writer.abandon()
         if isinstance(error, ClusterError):
-            raise ClusterError(f"{error}; go on with: l2l resume {plan.store}") from error
+            again = type(error)(f"{error}; go on with: l2l resume {plan.store}")
+            again.exit_status = error.exit_status
+            raise again from error
         raise
     return load(plan.store)
 
@@ -66,16 +71,17 @@ def drive(
 def _failed(record: Record) -> list[int]:
     """List the rows that failed and were not retried yet."""
     failed = np.isin(record["status"], [Status.FAILED, Status.TIMED_OUT, Status.CRASHED])
-    if "parents" in record.columns:
-        failed[record["parents"][record["origin"] == RETRY, 0]] = False
+    failed[record["retry_of"][record["origin"] == RETRY]] = False
     return [int(i) for i in np.flatnonzero(failed)]
 
 
 @contextmanager
-def opened(read: config.Config, client: Any) -> Iterator[Executor]:
-    """Open what the experiment runs on."""
-    if client is None and read.cluster.profile == "serial":
-        yield Serial()
+def opened(plan: description.Plan, client: Any) -> Iterator[Executor]:
+    """Open what the experiment runs on; there, relative paths start where they do in its file."""
+    section, timeout = plan.config.cluster, plan.config.run.timeout
+    cwd = str(plan.folder if plan.folder.is_dir() else Path.cwd())
+    if client is None and section.profile == "serial":
+        yield Serial(cwd)
         return
     if isinstance(client, Executor):
         yield client
@@ -83,12 +89,12 @@ def opened(read: config.Config, client: Any) -> Iterator[Executor]:
     from l2l_dask import cluster
     from l2l_dask.executors.dask import Dask
 
-    paths, timeout = shipping.user_paths(), read.run.timeout
+    paths = shipping.user_paths()
     if client is not None:
-        yield Dask(client, timeout, paths)
+        yield Dask(client, timeout, paths, cwd)
         return
-    with cluster.open(read.cluster.profile, read.cluster.workers) as (connected, local):
-        yield Dask(connected, timeout, paths, local=local)
+    with cluster.open(section.profile, section.workers) as (connected, local):
+        yield Dask(connected, timeout, paths, cwd, local=local)
 
 
 class Handle:

@@ -32,6 +32,8 @@ def obeying(driver: Driver) -> Iterator[None]:
         nonlocal pressed
         pressed += 1
         at_once = number in _AT_ONCE or pressed > 1
+        if at_once and not driver.threaded:
+            raise KeyboardInterrupt  # the evaluation runs on this very thread
         driver.command(Control("stop-now" if at_once else "stop", f"interrupted by {signal.Signals(number).name}"))
 
     ours = [n for n in (signal.SIGINT, *_AT_ONCE) if signal.getsignal(n) is not signal.SIG_IGN]  # nohup means it

@@ -24,7 +24,7 @@ def main() -> None:
         raise SystemExit(2) from None
     except L2LError as error:
         _say(str(error))
-        raise SystemExit(2) from None
+        raise SystemExit(error.exit_status) from None
     except click.Abort:
         _say("interrupted")
         raise SystemExit(130) from None

@@ -110,8 +110,11 @@ def conclude(ended: Trajectory, *, report: bool, as_json: bool) -> None:
         from l2l_dask.dashboard.report import write
 
         path = ended.layout.root / "report.html"
-        write(ended, path)
-        console.print(f"report: {path}", markup=False)
+        try:
+            write(ended, path)
+            console.print(f"report: {path}", markup=False)
+        except Exception as error:  # the search is what counts
+            console.print(f"no report: {type(error).__name__}: {error}", markup=False)
     command = "l2l show" if content["state"] == "finished" else "go on with: l2l resume"
     console.print(f"{command} {ended.layout.root}", markup=False)
     if as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -81,8 +82,7 @@ def table_of_stores(folder: Path, *, as_json: bool) -> None:
     """Print a line for each store below a folder."""
     if not folder.is_dir():
         raise StoreError(f"there is no folder {folder}")
-    stores = [folder] if folder.suffix == ".zarr" else sorted(folder.rglob("*.zarr"))
-    rows = [_row(store) for store in stores if not store.name.startswith(".")]
+    rows = [_row(store) for store in _stores(folder)]
     if as_json:
         json.dump({"experiments": rows}, sys.stdout)
         sys.stdout.write("\n")
@@ -101,6 +101,17 @@ def table_of_stores(folder: Path, *, as_json: bool) -> None:
         table.add_row(escape(row["store"]), row["state"], str(n["done"]), str(failed), str(n["budget"]), shown)
     console = Console()
     console.print(table if rows else f"no experiments below {folder}")
+
+
+def _stores(folder: Path) -> list[Path]:
+    """Find the stores below a folder, without looking into them."""
+    if folder.suffix == ".zarr":
+        return [folder]
+    found = []
+    for place, folders, _ in os.walk(folder):
+        found += [Path(place) / name for name in folders if name.endswith(".zarr") and not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.endswith(".zarr")]
+    return sorted(found)
 
 
 def _row(store: Path) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from l2l_dask.trajectory.layout import send
 from l2l_dask.trajectory.reader import Individual, Trajectory, load
-from l2l_dask.trajectory.record import Event, Record
-from l2l_dask.trajectory.writer import INITIAL, OPTIMIZER, RETRY, Writer, create, refuse
+from l2l_dask.trajectory.record import INITIAL, OPTIMIZER, RETRY, Event, Record
+from l2l_dask.trajectory.writer import Writer, create, refuse
 
 __all__ = [
     "INITIAL",

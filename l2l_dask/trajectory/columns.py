@@ -56,6 +56,7 @@ def core_columns(space: Space, objectives: Objectives) -> tuple[Column, ...]:
         Column("asked", "i8", -1),
         Column("told", "i8", -1),
         Column("origin", "i1", 0),
+        Column("retry_of", "i8", -1),
         Column("attempt", "i4", 0),
         Column("submitted", "f8", nan),
         Column("started", "f8", nan),
@@ -66,6 +67,13 @@ def core_columns(space: Space, objectives: Objectives) -> tuple[Column, ...]:
         Column("saved", str, ""),
         Column("status", "i1", UNUSED),
     )
+
+
+def as_stored(values: NDArray[Any]) -> NDArray[Any]:
+    """Convert what an optimizer names to a type that the store has: 64-bit integers or reals."""
+    if values.dtype.kind not in "iubf":
+        return values
+    return np.ascontiguousarray(values, dtype="<i8" if values.dtype.kind in "iub" else "<f8")
 
 
 def info_column(name: str, values: NDArray[Any]) -> Column:

@@ -91,7 +91,9 @@ class Journal:
             return  # a torn tail is as good: reading stops there
 
     def close(self) -> None:
-        os.close(self._file)
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
 
 def claim(path: Path) -> bool:

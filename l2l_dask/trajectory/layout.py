@@ -45,7 +45,7 @@ class Layout:
 
     @property
     def control(self) -> Path:
-        return self.private / "control.json"
+        return self.private / "control.jsonl"
 
     @property
     def errors(self) -> Path:
@@ -54,6 +54,10 @@ class Layout:
     @property
     def pickled(self) -> Path:
         return self.private / "objects.pickle"
+
+    @property
+    def trusted(self) -> Path:
+        return self.private / "trusted.json"
 
     @property
     def targets(self) -> Path:
@@ -114,7 +118,7 @@ def open_layout(store: str | os.PathLike[str]) -> tuple[Layout, dict[str, Any]]:
     StoreError
         If there is none, it cannot be read, or its format is another version's.
     """
-    layout = Layout(Path(store))
+    layout = Layout(Path(store).absolute())  # the folder may change while it is in use
     try:
         content = read_json(layout.metadata)
     except PermissionError:
@@ -136,10 +140,28 @@ def open_layout(store: str | os.PathLike[str]) -> tuple[Layout, dict[str, Any]]:
 
 
 def send(store: str | os.PathLike[str], command: Command) -> None:
-    """Leave a command for the driver of a store."""
+    """Leave a command for the driver of a store, after those that it has not seen yet."""
     layout, _ = open_layout(store)
-    count = (read_json(layout.control) or {}).get("count", 0)
     try:
-        write_json(layout.control, {"count": count + 1, "command": command})
+        with layout.control.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"command": command}) + "\n")
     except OSError as error:
         raise StoreError(f"{store} cannot be written: {error.strerror}") from None
+
+
+def sent(layout: Layout, seen: int) -> list[Command]:
+    """Read the commands that were left for this driver, but for the first ``seen``."""
+    try:
+        lines = layout.control.read_text(encoding="utf-8").split("\n")[seen:-1]
+    except OSError:
+        return []
+    return [json.loads(line)["command"] for line in lines]
+
+
+def read_lease(layout: Layout) -> dict[str, Any] | None:
+    """Read the lease; one that a power failure damaged is held by nobody known."""
+    try:
+        return read_json(layout.lease)
+    except StoreError:
+        epoch = max(layout.epochs(), default=0)
+        return {"epoch": epoch, "beat": -1, "machine": "", "host": "an unknown machine", "pid": "unknown"}

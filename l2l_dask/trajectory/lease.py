@@ -8,6 +8,7 @@ never compared.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -21,10 +22,12 @@ import psutil
 
 from l2l_dask.errors import LockedError, StoreError
 from l2l_dask.trajectory.journal import claim
-from l2l_dask.trajectory.layout import Layout, read_json, write_json
+from l2l_dask.trajectory.layout import Layout, read_lease, write_json
+
+_log = logging.getLogger(__name__)
 
 BEAT = 2.0
-PATIENCE = 15.0
+PATIENCE = 75.0  # of holders on other machines: longer than an NFS client may keep a folder's old content
 _CLAIM_PATIENCE = 3.0
 _CLOCK_STEP = 2.0
 
@@ -105,8 +108,13 @@ class Lease:
         ------
         LockedError
             If another driver took it over.
+        StoreError
+            If it is not there any more.
         """
-        if (read_json(self._layout.lease) or {}).get("epoch") != self.epoch:
+        lease = read_lease(self._layout)
+        if lease is None:
+            raise StoreError(f"{self._layout.root} is gone: somebody moved or removed it")
+        if lease["epoch"] != self.epoch:
             self._lost = True
         self._check_claims()
 
@@ -140,7 +148,7 @@ def acquire(layout: Layout, *, patience: float = PATIENCE) -> Lease:
     """
     try:
         while True:
-            lease = read_json(layout.lease)
+            lease = read_lease(layout)
             if lease is not None:
                 _wait_for(layout, lease, patience)
             held = lease["epoch"] if lease else 0
@@ -157,10 +165,11 @@ def _wait_for(layout: Layout, lease: dict[str, Any], patience: float) -> None:
     """Return once the holder is known, or seen, to be gone."""
     gone = holder_is_gone(lease)
     if gone is None:
+        _log.warning("%s: waiting %g s to see whether its driver on %s is alive", layout.root, patience, lease["host"])
         until = time.monotonic() + patience
         while time.monotonic() < until:
             time.sleep(min(0.5, patience))
-            seen = read_json(layout.lease) or lease
+            seen = read_lease(layout) or lease
             if seen.get("released"):
                 return
             gone = (seen["epoch"], seen["beat"]) == (lease["epoch"], lease["beat"])
@@ -177,7 +186,7 @@ def _somebody_claims(layout: Layout, held: int) -> bool:
     """Give a driver that claimed an epoch the time to write its lease, in case it did not die in between."""
     until = time.monotonic() + _CLAIM_PATIENCE
     while time.monotonic() < until:
-        if (read_json(layout.lease) or {}).get("epoch", 0) != held:
+        if (read_lease(layout) or {}).get("epoch", 0) != held:
             return True
         time.sleep(0.1)
     return False

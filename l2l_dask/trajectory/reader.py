@@ -21,7 +21,7 @@ from l2l_dask.optimizee import Target
 from l2l_dask.saving import load_arrays
 from l2l_dask.space import Categorical, Floats, Integer, Params, Space
 from l2l_dask.trajectory.columns import quiet_zarr, reading, rows_in_use
-from l2l_dask.trajectory.layout import Layout, State, open_layout, read_json
+from l2l_dask.trajectory.layout import Layout, State, open_layout, read_json, read_lease
 from l2l_dask.trajectory.lease import PATIENCE, holder_is_gone
 from l2l_dask.trajectory.record import Record
 
@@ -211,7 +211,7 @@ def load(store: str | os.PathLike[str]) -> Trajectory:
         record = _read(layout)
         experiment = described["experiment"]
         space, objectives = Space.from_dict(experiment["space"]), Objectives(experiment["objectives"])
-    details = read_json(layout.state) or {}
+    details = _details(layout)
     return Trajectory(layout, experiment, space, objectives, record, _state(layout, details), details)
 
 
@@ -231,11 +231,18 @@ def _read(layout: Layout) -> Record:
     return Record(columns)
 
 
+def _details(layout: Layout) -> dict[str, Any]:
+    try:
+        return read_json(layout.state) or {}
+    except StoreError as error:
+        return {"state": "interrupted", "reason": str(error)}  # a power failure left it; it holds nothing that counts
+
+
 def _state(layout: Layout, details: Mapping[str, Any]) -> State:
     state: State = details.get("state", "queued")
     if state not in ("running", "paused"):
         return state
-    lease = read_json(layout.lease)
+    lease = read_lease(layout)
     if lease is None:
         return state
     gone = holder_is_gone(lease)

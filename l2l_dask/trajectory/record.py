@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from l2l_dask.evaluation import Ids, Status
 
+OPTIMIZER, INITIAL, RETRY = 0, 1, 2  # the column ``origin``: who proposed an individual
+
 # The columns of every store; the others hold what the optimizer named.
-_FACTS = ("x", "params", "fitness", "status", "asked", "told", "origin", "attempt", "error", "saved")
+_FACTS = ("x", "params", "fitness", "status", "asked", "told", "origin", "retry_of", "attempt", "error", "saved")
 _TIMES = ("submitted", "started", "finished", "worker", "host")
 CORE = frozenset((*_FACTS, *_TIMES))
 
@@ -55,7 +57,9 @@ class Record:
         yield from sorted(asks + tells, key=lambda event: event.number)
 
     def info(self, id: int) -> dict[str, Any]:
-        """Return what the optimizer named for a row."""
+        """Return what the optimizer named for a row that it proposed."""
+        if self["origin"][id] != OPTIMIZER:
+            return {}
         return {name: values[id] for name, values in self.columns.items() if name not in CORE}
 
     @property

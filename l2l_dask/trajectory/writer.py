@@ -24,11 +24,9 @@ from l2l_dask.saving import save_arrays, saved_folder
 from l2l_dask.space import Space
 from l2l_dask.trajectory import columns
 from l2l_dask.trajectory.journal import Journal, read
-from l2l_dask.trajectory.layout import FORMAT, Layout, State, open_layout, write_json
+from l2l_dask.trajectory.layout import FORMAT, Layout, State, open_layout, read_json, write_json
 from l2l_dask.trajectory.lease import acquire
 from l2l_dask.trajectory.record import Record
-
-OPTIMIZER, INITIAL, RETRY = 0, 1, 2  # the column ``origin``: who proposed an individual
 
 
 def refuse(store: Path) -> None:
@@ -88,6 +86,7 @@ def create(
             save_arrays(layout.targets, {name: np.asarray(t.values) for name, t in targets.items()})
             axes = {name: [t.step, t.label, t.step_label] for name, t in targets.items()}
             write_json(layout.targets / "axes.json", axes)
+        _sync(temporary)
         os.rename(temporary, store)
     except OSError as error:
         raise StoreError(
@@ -130,7 +129,7 @@ class Writer:
                 self._apply(kept)
             self._columns.flush()
             self.record = Record(self._columns.read_all(self._rows))
-            self._sync_arrays()
+            _sync(self.layout.root)  # from here on the older journals are not read any more
             self._journal = Journal(self.layout.journal(self.epoch))
             self._journal.add({"kind": "epoch", "epoch": self.epoch, "format": FORMAT, "rows": self._rows})
             self._journal.append(durable=True)
@@ -146,27 +145,34 @@ class Writer:
                 return records[1:]
         return []
 
-    def _sync_arrays(self) -> None:
-        """Bring the arrays to the disk: from here on the older journals are not read any more."""
-        for path in self.layout.root.rglob("*"):
-            if path.is_file() and self.layout.private not in path.parents and self.layout.saved not in path.parents:
-                descriptor = os.open(path, os.O_RDONLY)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
-
     def reserve(self, capacity: int) -> None:
         """Make the arrays hold ``capacity`` rows."""
         if capacity > self._columns.capacity:
             self._columns.resize(capacity)
 
-    def asked(self, event: int, candidates: Candidates, origin: int) -> None:
-        """Record an ask, as event number ``event``."""
+    def trust(self) -> None:
+        """Note that the optimizer cannot repeat how the rows so far were asked, and takes them as they are."""
+        write_json(self.layout.trusted, {"rows": len(self.record)}, durable=True)
+
+    @property
+    def trusted_rows(self) -> int:
+        """The number of rows that are taken as they are."""
+        return int((read_json(self.layout.trusted) or {}).get("rows", 0))
+
+    def asked(self, event: int, candidates: Candidates, origin: int, retry_of: Sequence[int] = ()) -> None:
+        """Record an ask, as event number ``event``; ``retry_of`` names the rows that are evaluated again."""
         info = {name: self._packed(name, np.asarray(values)) for name, values in candidates.info.items()}
         x = np.ascontiguousarray(candidates.x, dtype="<f8").tobytes()
         self._enter(
-            {"kind": "ask", "event": event, "first": int(candidates.ids[0]), "x": x, "origin": origin, "info": info}
+            {
+                "kind": "ask",
+                "event": event,
+                "first": int(candidates.ids[0]),
+                "x": x,
+                "origin": origin,
+                "retry_of": list(retry_of) or [-1] * len(candidates),
+                "info": info,
+            }
         )
 
     def results(self, evaluations: Sequence[Evaluation]) -> None:
@@ -240,6 +246,7 @@ class Writer:
 
     def abandon(self) -> None:
         """Give the store back as it is, after an error."""
+        self._journal.close()
         self._lease.release()
 
     def _packed(self, name: str, values: NDArray[Any]) -> list[Any]:
@@ -286,6 +293,7 @@ class Writer:
             "params": self._space.natural(x),
             "asked": np.full(n, record["event"]),
             "origin": np.full(n, record["origin"]),
+            "retry_of": np.array(record["retry_of"]),
             "status": np.full(n, int(Status.PENDING)),
         }
         for name, packed in record["info"].items():
@@ -307,6 +315,19 @@ class Writer:
                 file.write(lines)
         except OSError as error:
             raise StoreError(f"{self.layout.errors} cannot be written: {error.strerror}") from error
+
+
+def _sync(root: Path) -> None:
+    """Bring a store to the disk, but for what evaluations saved."""
+    for folder, folders, files in os.walk(root):
+        if "saved" in folders and Path(folder) == root:
+            folders.remove("saved")
+        for name in (".", *files):
+            descriptor = os.open(os.path.join(folder, name), os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def _storable(text: str) -> str:
