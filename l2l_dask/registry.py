@@ -181,7 +181,9 @@ def build(plugin: Any, name: str, given: Mapping[str, Any], **fixed: Any) -> Any
         return plugin(**checked, **fixed)
     except L2LError as error:
         raise type(error)(f"{name}: {error}") from error
-    except Exception as error:  # whatever its constructor raises: a missing file, a value out of range
+    except (TypeError, ValueError) as error:
+        raise PluginError(f"{name}: {error}") from error
+    except Exception as error:  # whatever else its constructor raises: a missing file, say
         raise PluginError(f"{name}: {type(error).__name__}: {error}") from error
 
 

@@ -352,7 +352,7 @@ def test_a_retry_makes_new_rows_with_their_parents_once_and_the_old_ones_stay(tm
     n = len(before)
     assert len(after) == n + len(failed)
     assert after.record["origin"][n:].tolist() == [RETRY] * len(failed)
-    assert after.record["parents"].tolist() == [[-1, -1]] * n + [[id, -1] for id in failed]
+    assert after.record["retry_of"].tolist() == [-1] * n + failed
     assert after.record["x"][n:].tobytes() == before.record["x"][failed].tobytes()
     assert (after.record["status"][n:] == Status.DONE).all()
     assert (after.record["told"] >= 0).all()

@@ -49,7 +49,7 @@ def test_run_prints_one_json_object_and_nothing_else_on_stdout(home, store, l2l,
 def test_run_without_json_prints_nothing_on_stdout_and_says_what_next(home, store, l2l):
     done = l2l("run", "e.toml", "--no-report", "--evaluations", "3", "--seed", "5", "--store", "b.zarr")
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr.splitlines()[-1] == "l2l show b.zarr"
+    assert done.stderr.splitlines()[-1] == f"l2l show {home / 'b.zarr'}"
     assert "finished: all evaluations done" in done.stderr
     assert "3 of 3 evaluations: 3 done" in done.stderr
     assert not (home / "b.zarr" / "report.html").exists()
@@ -162,5 +162,5 @@ def test_retry_evaluates_the_failed_ones_again_as_new_rows(home, store, l2l, onl
     shown = only_json(l2l("retry", store, "--failed", "--json", "--no-report"))
     assert (shown["evaluations"]["done"], shown["evaluations"]["failed"], shown["state"]) == (12, 6, "finished")
     ended = load(store)
-    assert ended.record["parents"][12:, 0].tolist() == [1, 3, 5, 7, 9, 11]
+    assert ended.record["retry_of"][12:].tolist() == [1, 3, 5, 7, 9, 11]
     assert ended.record["x"][12:].tolist() == ended.record["x"][1:12:2].tolist()

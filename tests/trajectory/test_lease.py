@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from l2l_dask import Experiment, Real, Space, minimize
-from l2l_dask.errors import LockedError, StoreError
+from l2l_dask.errors import LockedError
 from l2l_dask.trajectory import lease as leases
 from l2l_dask.trajectory import load
 from l2l_dask.trajectory.journal import claim
@@ -242,10 +242,16 @@ def test_of_many_takers_at_once_exactly_one_wins_and_all_others_are_refused(layo
     assert sorted(results, key=bool) == [None] * 5 + [before + 1]
 
 
-def test_a_damaged_lease_is_one_line(layout):
-    layout.lease.write_text("{")
-    with pytest.raises(StoreError, match=r"^.*lease\.json is damaged: .*$"):
-        acquire(layout)
+@pytest.mark.parametrize("left", ["", "{"])
+def test_a_lease_that_a_power_failure_damaged_is_taken_over_after_the_patience(layout, left):
+    first = acquire(layout)
+    first.release()
+    layout.lease.write_text(left)
+    start = time.monotonic()
+    second = acquire(layout, patience=1.0)
+    assert time.monotonic() - start >= 1.0
+    assert second.epoch == first.epoch + 1
+    second.release()
 
 
 def test_a_driver_whose_store_was_taken_over_stops_and_leaves_the_takers_store_alone(tmp_path):
