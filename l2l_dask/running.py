@@ -137,7 +137,7 @@ class Handle:
     @property
     def best(self) -> Any:
         """The best individual so far, None before the first."""
-        return next(iter(load(self.store).best()), None)
+        return load(self.store).best
 
     def show(self) -> str:
         """Say in a line how far it is."""

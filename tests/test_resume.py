@@ -363,9 +363,9 @@ def test_a_retry_makes_new_rows_with_their_parents_once_and_the_old_ones_stay(tm
 def test_the_best_is_the_best_ever_whatever_happened_since(tmp_path):
     store = tmp_path / "a.zarr"
     objectives = Objectives(maximize("gain"))
-    best = experiment(store, objectives=objectives).run().best()[0]
+    best = experiment(store, objectives=objectives).run().best
     later = Experiment.resume(store, optimizee=lambda params: line(params) - 5, evaluations=60)
-    assert later.best()[0] == best
+    assert later.best == best
     assert best.fitness["gain"] == later.record["fitness"].max()
 
 

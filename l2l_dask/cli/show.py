@@ -20,7 +20,7 @@ from l2l_dask.trajectory import Individual, Trajectory, load
 
 def summary(trajectory: Trajectory, best: int = 1) -> dict[str, Any]:
     """Sum a trajectory up, in JSON types."""
-    ranked = [_individual(individual) for individual in trajectory.best(best)]
+    ranked = [_individual(individual) for individual in trajectory.ranking(best)]
     started, finished = trajectory.record["started"], trajectory.record["finished"]
     known = ~np.isnan(finished)
     return {

@@ -97,7 +97,7 @@ def _traces(trajectory: Trajectory) -> list[Any]:
     targets = trajectory.targets()
     return [
         plots.trace(name, values, targets.get(name), f"{name} of individual {best.id}, the best")
-        for best in trajectory.best()
+        for best in trajectory.ranking(1)
         for name, values in trajectory.saved(best.id).items()
         if values.ndim == 1 and values.dtype.kind in "fiu" and len(values) > 1
     ]
@@ -105,7 +105,7 @@ def _traces(trajectory: Trajectory) -> list[Any]:
 
 def _best(trajectory: Trajectory) -> str:
     rows = []
-    for best in trajectory.best():
+    for best in trajectory.ranking(1):
         fitness = ", ".join(f"{name} = {value:.6g}" for name, value in best.fitness.items())
         rows.append(f"<h2>The best: individual {best.id}, {escape(fitness)}</h2>")
         rows.append("<table><tr><th>parameter</th><th>value</th><th>range</th></tr>")

@@ -86,7 +86,12 @@ class Trajectory:
         """Fitness as costs, always minimised: (n, n_objectives), NaN where there is none."""
         return self.objectives.cost(self.record["fitness"])
 
-    def best(self, k: int = 1) -> list[Individual]:
+    @property
+    def best(self) -> Individual | None:
+        """The best individual ever evaluated, by the first objective; None before the first."""
+        return next(iter(self.ranking(1)), None)
+
+    def ranking(self, k: int) -> list[Individual]:
         """Return the ``k`` best individuals ever evaluated, by the first objective."""
         cost = self.cost[:, 0]
         done = np.flatnonzero(~np.isnan(cost))

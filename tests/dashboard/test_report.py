@@ -170,7 +170,7 @@ def test_each_objective_has_its_figure_in_its_own_direction(run):
 
 def test_a_saved_curve_is_drawn_over_its_target(run):
     ended = run(Model())
-    best = ended.best()[0]
+    best = ended.best
     figures = report._traces(ended)
     assert [figure.title.text for figure in figures] == [f"trace of individual {best.id}, the best"]
     target, found = (renderer.data_source.data for renderer in figures[0].renderers)
@@ -221,7 +221,7 @@ def test_parameters_of_every_kind_are_shown(run):
     ended = run(Model(space=space), 30)
     inactive = {"kind": "line"}
     text = page_of(ended).text
-    best = ended.best()[0].params
+    best = ended.best.params
     assert "0.5 to 1, logarithmic" in text
     assert "1 to 8" in text
     assert "around 0, spread 2" in text

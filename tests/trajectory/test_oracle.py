@@ -89,12 +89,14 @@ class Oracle(RuleBasedStateMachine):
         x = np.array(data.draw(st.lists(st.tuples(*[st.floats(0, 1)] * 4), min_size=n, max_size=n)))
         info = {name: np.array([INFO[name](first + i) for i in range(n)]) for name in sorted(names)}
         self.names |= names
-        self.writer.asked(self.event, Candidates(x, info, np.arange(first, first + n)), origin)
+        again = data.draw(st.lists(st.integers(0, first - 1), min_size=n, max_size=n)) if first and origin == 2 else []
+        self.writer.asked(self.event, Candidates(x, info, np.arange(first, first + n)), origin, again)
         for i in range(first, first + n):
             nothing = {"fitness": [np.nan] * 2, "error": "", "saved": "", "worker": "", "host": "", "attempt": 0}
             times = dict.fromkeys(("submitted", "started", "finished"), np.nan)
             named = {name: INFO[name](i) for name in names}
             asked = {"x": x[i - first].tolist(), "asked": self.event, "told": -1, "origin": origin}
+            asked["retry_of"] = again[i - first] if again else -1
             self.rows.append(nothing | times | asked | named | {"status": Status.PENDING})
         self.note()
 

@@ -82,12 +82,12 @@ def test_xarray_opens_a_store_without_warnings_with_labelled_dimensions_running_
 
 def test_the_best_are_the_best_by_direction_ties_go_to_the_first_and_failures_never_win(tmp_path):
     filled(made(tmp_path), 2.0, math.nan, 1.0, 1.0, -0.0).close()
-    assert [i.id for i in load(tmp_path / "store.zarr").best(9)] == [4, 2, 3, 0]
+    assert [i.id for i in load(tmp_path / "store.zarr").ranking(9)] == [4, 2, 3, 0]
     store = made(tmp_path, Objectives(maximize("gain")), name="max")
     filled(store, 2.0, math.nan, 3.0, 3.0).close()
-    best = load(store).best(2)
+    best = load(store).ranking(2)
     assert [(i.id, i.fitness, i.status) for i in best] == [(i, {"gain": 3.0}, Status.DONE) for i in (2, 3)]
-    assert load(made(tmp_path, name="empty")).best() == []
+    assert load(made(tmp_path, name="empty")).best is None
 
 
 def test_counts_name_every_status(tmp_path):
