@@ -44,7 +44,7 @@ def _individual(individual: Individual) -> dict[str, Any]:
 def one_store(store: Path, best: int, *, as_json: bool) -> None:
     """Print one store's summary."""
     trajectory = load(store)
-    content = summary(trajectory, best)
+    content = summary(trajectory, best) | {"store": str(store)}
     if as_json:
         json.dump(content, sys.stdout)
         sys.stdout.write("\n")
@@ -116,6 +116,6 @@ def _stores(folder: Path) -> list[Path]:
 
 def _row(store: Path) -> dict[str, Any]:
     try:
-        return summary(load(store))
+        return summary(load(store)) | {"store": str(store)}
     except L2LError as error:
         return {"store": str(store), "problem": str(error)}
