@@ -70,8 +70,6 @@ def evaluate(optimizee: Optimizee, candidate: Candidate, where: Where, scratch: 
     try:
         ended = replace(_attempt(optimizee, candidate, context, begun), finished=time.time())
         return _with_arrays(ended, context, candidate, where)
-    except OSError as error:
-        return replace(begun, finished=time.time(), error=f"what it saved was lost: {described(error)}")
     finally:
         if context._workdir is not None:
             shutil.rmtree(context._workdir, ignore_errors=True)

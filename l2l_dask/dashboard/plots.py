@@ -16,7 +16,7 @@ from l2l_dask.optimizee import Target
 from l2l_dask.trajectory import Trajectory
 
 # Okabe and Ito's colours, told apart by all readers.
-BLUE, ORANGE, GREY, RED = "#0072B2", "#E69F00", "#999999", "#D55E00"
+BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#999999"
 
 MOST_POINTS = 10_000
 _MOST_VECTORS = 3_000  # points; beyond, a vector graphic gets slow
