@@ -221,6 +221,8 @@ class Evaluation:
     ----------
     fitness
         In the user's directions, one number per objective; empty unless ``status`` is DONE.
+    spread
+        Where it was evaluated several times: the standard deviation of each objective; ``fitness`` is the mean then.
     error
         Empty, or the reason: one line, then the traceback and the tail of what was printed.
     submitted, started, finished
@@ -239,6 +241,7 @@ class Evaluation:
     status: Status
     attempt: int = 1
     fitness: tuple[float, ...] = ()
+    spread: tuple[float, ...] = ()
     error: str = ""
     worker: str = ""
     host: str = ""

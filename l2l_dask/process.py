@@ -66,8 +66,8 @@ class Child:
         )
         try:
             self._output.truncate(0)
-            if self._process is not None and (self._process.poll() is not None or time.monotonic() > self._trusted):
-                self.kill()  # it ended between two evaluations, or is about to: this one is not to blame
+            if self._process is not None and self._is_ending():
+                self.kill()  # this evaluation is not to blame
             if self._process is None:
                 self._starter.submit(self._start).result()
             if self._problem:
@@ -79,6 +79,11 @@ class Child:
             return self._failed(begun, Status.CRASHED, self._obituary())
         finally:
             self._trusted = time.monotonic() + 0.9 * self._payload.idle
+
+    def _is_ending(self) -> bool:
+        """Tell whether it ended between two evaluations, or is about to; its guard notices that a moment later."""
+        assert self._connection is not None
+        return self._connection.poll() or time.monotonic() > self._trusted
 
     def _start(self) -> None:
         ours, theirs = Pipe()
