@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,27 @@ def saved_folder(id: int, epoch: int, attempt: int) -> str:
     return f"saved/{id // 1000:06d}/{id}-{epoch}-{attempt}"
 
 
-def save_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write arrays as ``folder/NAME.npy``."""
+def save_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]], *, durable: bool = False) -> None:
+    """Write arrays as ``folder/NAME.npy``; if ``durable``, wait until they are on the disk."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, array in arrays.items():
-        np.save(folder / f"{name}.npy", array, allow_pickle=False)
+        with (folder / f"{name}.npy").open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+    if durable:
+        for part in (folder, folder.parent, folder.parent.parent):
+            sync_folder(part)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's entries to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def load_arrays(folder: Path) -> dict[str, NDArray[Any]]:
