@@ -1,0 +1,172 @@
+"""What the tests under fire share: a process in whose forks files fail, and what must come again to the bit."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray
+
+from l2l_dask.trajectory import load
+
+NOT_REPEATED = {"submitted", "started", "finished", "worker", "host", "attempt", "saved"}
+KNOWN_AT_THE_END = {"status", "fitness", "error", "error text", "saved in", "arrays"}
+MODEL = """
+from optimizers.random_search import RandomSearch
+from optimizers.steady_state_ga import SteadyStateGA
+
+
+def note(what, ids):
+    with open("notes", "a") as file:
+        file.writelines(f"{what} {id}\\n" for id in ids)
+
+
+def fitness(params, context):
+    note("evaluated", [context.id])
+    if context.id % 3 == 0:
+        context.save("noise", context.rng.random(3))
+    if context.id % 5 == 3:
+        raise ValueError("an unlucky number")
+    return (params["a"] - 0.3) ** 2 + params["b"] * context.rng.random()
+
+
+class Random(RandomSearch):
+    def _tell(self, evaluations):
+        note("told", evaluations.ids)
+        super()._tell(evaluations)
+
+
+class Genetic(SteadyStateGA):
+    def _tell(self, evaluations):
+        note("told", evaluations.ids)
+        super()._tell(evaluations)
+"""
+CONFIG = """
+[optimizee]
+name = "model.py:fitness"
+[space]
+a = {{low = 0.0, high = 1.0}}
+b = {{low = 0.1, high = 10.0, log = true}}
+[objectives]
+loss = "minimize"
+[optimizer]
+name = "model.py:{optimizer}"
+options = {options}
+[run]
+evaluations = {evaluations}
+seed = 4
+store = "run.zarr"
+initial = [{{a = 0.5, b = 1.0}}]
+[cluster]
+profile = "serial"
+"""
+OPTIONS = {"Random": "{}", "Genetic": "{pop_size = 6}"}
+
+
+class Range:
+    """Runs the command line in forks of one process that has imported everything."""
+
+    def __init__(self):
+        self._process = subprocess.Popen(
+            [sys.executable, "-B", str(Path(__file__).with_name("_range.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, folder, words, fault):
+        print(json.dumps({"folder": str(folder), "words": words, "fault": fault}), file=self._process.stdin, flush=True)
+        return json.loads(self._process.stdout.readline())
+
+    def close(self):
+        self._process.communicate(timeout=60)
+
+
+class Site:
+    """A folder with an experiment, driven by processes whose files fail."""
+
+    def __init__(self, folder, fire, optimizer, evaluations):
+        folder.mkdir()
+        self.folder, self._fire = folder, fire
+        self.store = folder / "run.zarr"
+        (folder / "model.py").write_text(MODEL)
+        described = {"optimizer": optimizer, "options": OPTIONS[optimizer], "evaluations": evaluations}
+        (folder / "run.toml").write_text(CONFIG.format(**described))
+
+    def drive(self, kind="", at=0, once=False):
+        """Run, or go on where there is a store; return the exit status, negative for a signal, and what was met."""
+        words = ["resume", "run.zarr"] if self.store.exists() else ["run", "run.toml"]
+        ended = self._fire(self.folder, [*words, "--no-report"], {"kind": kind, "at": at, "once": once})
+        return ended["code"], ended
+
+    @property
+    def said(self):
+        return (self.folder / "said").read_text()
+
+    @property
+    def operations(self):
+        """The operations of the last process, in their order."""
+        return json.loads((self.folder / "operations").read_text())
+
+    def notes(self, what):
+        """List the ids that were evaluated, or told, in their order, by all processes so far."""
+        path = self.folder / "notes"
+        lines = path.read_text().split() if path.exists() else []
+        return [int(id) for said, id in zip(lines[::2], lines[1::2], strict=True) if said == what]
+
+
+@pytest.fixture(scope="session")
+def fire():
+    fire = Range()
+    yield fire
+    fire.close()
+
+
+@pytest.fixture(scope="session")
+def site_of(fire):
+    """Make a folder with an experiment."""
+    return lambda folder, optimizer, evaluations=15: Site(folder, fire, optimizer, evaluations)
+
+
+def _columns(trajectory):
+    columns = {name: v for name, v in trajectory.record.columns.items() if name not in NOT_REPEATED}
+    n, place = range(len(trajectory)), str(trajectory.layout.root.parent)
+    columns["saved in"] = np.array([re.sub(r"-\d+-\d+$", "", s) for s in trajectory.record["saved"]], object)
+    arrays = [{name: a.tobytes() for name, a in trajectory.saved(i).items()} for i in n]
+    texts = [trajectory.error(i).replace(place, "") for i in n]
+    return columns | {"arrays": np.array(arrays, object), "error text": np.array(texts, object)}
+
+
+def _bits(values):
+    return values.tolist() if values.dtype.kind in "OTU" else [row.tobytes() for row in values]
+
+
+@pytest.fixture(scope="session")
+def repeated():
+    """Return all that must come again to the bit, by column; ``saved`` without the epoch and the attempt."""
+    return lambda trajectory: {name: _bits(values) for name, values in _columns(trajectory).items()}
+
+
+@pytest.fixture(scope="session")
+def check_whole_rows():
+    """Check that what a reader sees is what an uninterrupted run has, as far as it goes; return it."""
+
+    def check_whole_rows(store, once):
+        trajectory, whole = load(store), _columns(once)
+        status = trajectory.record["status"]
+        asked, ended = np.arange(len(status)), np.flatnonzero(status > 0)
+        for name, values in _columns(trajectory).items():
+            rows = ended if name in KNOWN_AT_THE_END else asked
+            if name == "told":
+                rows = np.flatnonzero(values >= 0)
+            assert _bits(values[rows]) == _bits(whole[name][rows]), name
+        with xarray.open_zarr(store) as opened:
+            done = np.flatnonzero(opened["status"].load() == 1)
+            assert done.tolist() == np.flatnonzero(status == 1).tolist()
+            assert _bits(opened["fitness"].values[done]) == _bits(whole["fitness"][done])
+        return trajectory
+
+    return check_whole_rows
