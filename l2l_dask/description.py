@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from l2l_dask import registry, shipping
+from l2l_dask import registry, shipping, sources
 from l2l_dask.command import CommandOptimizee
 from l2l_dask.config import Config, parse
 from l2l_dask.errors import ConfigError, PluginError, SpaceError
@@ -21,6 +21,10 @@ from l2l_dask.optimizee import FunctionOptimizee, Optimizee
 from l2l_dask.optimizer import Optimizer
 from l2l_dask.space import Floats, Space
 
+_CONSEQUENCE = {
+    "optimizee": "and keeps the results of the old",
+    "optimizer": "if that asks for the same again",
+}
 PICKLED = "pickled"  # the name of what has none, and is kept in pickled form
 
 
@@ -105,8 +109,20 @@ class Plan:
                 ),
                 "optimizer": _label(self.config.optimizer.name, self.optimizer),
             },
+            "sources": self._sources(),
             "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
         }
+
+    def _sources(self) -> dict[str, dict[str, str]]:
+        """Digest the user's files that are read again when the search is resumed."""
+        found, optimizee, name = {}, self.problem.optimizee, self.config.optimizer.name
+        if isinstance(optimizee, CommandOptimizee):
+            found["optimizee"] = sources.digests_of_command(optimizee.command, self.folder)
+        elif self.config.optimizee.name != PICKLED:
+            found["optimizee"] = sources.digests(optimizee, self.folder)
+        if name != PICKLED:
+            found["optimizer"] = sources.digests(registry.find("optimizers", name, self.folder), self.folder)
+        return found
 
 
 def _label(name: str | list[str] | None, thing: Any) -> str:
@@ -225,3 +241,16 @@ def restored(experiment: Mapping[str, Any], store: Path) -> tuple[Config, Path]:
 def reference(thing: Any) -> str | None:
     """Return the name by which a user's class can be found again, None if it must be pickled."""
     return thing if isinstance(thing, str) else (shipping.importable(thing) or None)
+
+
+def changes(experiment: Mapping[str, Any], folder: Path, replaced: Collection[str]) -> list[str]:
+    """Say which of the user's files are not what they were when a store was created, but for what was replaced."""
+    said = []
+    for what, digests in experiment.get("sources", {}).items():
+        changed = [] if what in replaced else sources.changed(digests, folder)
+        if changed:
+            said.append(
+                f"{', '.join(changed)} of the {what} changed since this search began: it goes on with the new code "
+                f"{_CONSEQUENCE[what]}; to go on with the old, put the file back"
+            )
+    return said

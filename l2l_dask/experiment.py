@@ -224,6 +224,9 @@ class Experiment:
             raise ConfigError(f"{store} has {len(found)} evaluations: expected at least as many, got {evaluations}")
         if found.state == "finished" and (evaluations is None or evaluations <= before) and not retry_failed:
             return found
+        replaced = [what for what, given in (("optimizee", optimizee), ("optimizer", optimizer)) if given is not None]
+        for change in description.changes(found.experiment, plan.folder, replaced):
+            _log.warning("%s: %s", store, change)
         changed = plan.config.changed(
             evaluations=before if evaluations is None else evaluations,
             timeout=timeout,

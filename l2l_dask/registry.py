@@ -20,9 +20,12 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, ValidationError, create_model
 
+from l2l_dask import sources
 from l2l_dask.errors import L2LError, PluginError
 
 Group = Literal["optimizers", "optimizees"]
+
+_LOADED = "__l2l_digest__"  # of the text that a user's file was loaded from
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,10 @@ def find(group: Group, reference: str, folder: Path | None = None) -> Any:
     try:
         return getattr(module, attribute)
     except AttributeError:
-        raise PluginError(f"{where} has no {attribute!r}: {reference!r} must name something defined there") from None
+        hint = "" if where.endswith(".py") else _by_file(reference, folder)
+        raise PluginError(
+            f"{where} has no {attribute!r}: {reference!r} must name something defined there{hint}"
+        ) from None
 
 
 def _registered(group: Group, name: str) -> Any:
@@ -74,7 +80,7 @@ def _registered(group: Group, name: str) -> Any:
     try:
         return points[0].load()
     except Exception as error:  # whatever a third party's module raises
-        raise PluginError(f"{group[:-1]} {name!r} cannot be imported: {error}{_shadow(points[0])}") from error
+        raise PluginError(f"{group[:-1]} {name!r} cannot be imported: {_said(error)}{_shadow(points[0])}") from error
 
 
 def _shadow(point: EntryPoint) -> str:
@@ -88,44 +94,81 @@ def _shadow(point: EntryPoint) -> str:
     return f"; {top!r} was found at {place}: if that hides the installed package, rename it or start elsewhere"
 
 
+def _said(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 def _imported(module: str, reference: str, folder: Path) -> Any:
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
+    _importable_from(folder)
     try:
         return importlib.import_module(module)
-    except ImportError as error:
-        raise PluginError(f"{reference!r} cannot be imported: {error}; looked in {folder} too") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise PluginError(
+            f"{reference!r} cannot be imported: {_said(error)}; looked in {folder} too{_by_file(reference, folder)}"
+        ) from error
+
+
+def _by_file(reference: str, folder: Path) -> str:
+    """Say how to name a user's file that another module of its name hides."""
+    module, _, attribute = reference.rpartition(":")
+    path = Path(*module.split(".")).with_suffix(".py")
+    return f"; {folder / path} is named by '{path}:{attribute}'" if (folder / path).is_file() else ""
+
+
+def _importable_from(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
 
 
 def load_file(path: str | Path) -> Any:
-    """Import a Python file under a name that is its own, with its folder importable.
+    """Import a Python file under a name that is its own, with its folder importable; anew if the file has changed.
 
     Raises
     ------
     PluginError
-        If the file is missing or raises.
+        If the file is missing or raises, or would import another folder's file in place of its neighbour.
     """
     path = Path(path).resolve()
-    if not path.is_file():
-        raise PluginError(f"there is no file {path}")
-    name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise PluginError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))
     try:
-        spec.loader.exec_module(module)
+        text = path.read_bytes()
+        spec = importlib.util.spec_from_file_location(f"{path.stem}_{_digest(str(path).encode())[:8]}", path)
+    except OSError as error:
+        what = f"there is no file {path}" if not path.exists() else f"{path} cannot be imported: {_said(error)}"
+        raise PluginError(what) from error
+    if spec is None:
+        raise PluginError(f"{path} is not a Python file")
+    name, digest = spec.name, _digest(text)
+    if name in sys.modules and vars(sys.modules[name]).get(_LOADED) == digest:
+        return sys.modules[name]
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    setattr(module, _LOADED, digest)
+    _importable_from(path.parent)
+    try:
+        exec(compile(text, path, "exec", dont_inherit=True), vars(module))  # not from a cache that may be stale
+        _refuse_mixture(path, name)
     except BaseException as error:
         del sys.modules[name]
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, (KeyboardInterrupt, PluginError)):
             raise
-        raise PluginError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+        raise PluginError(f"{path} cannot be imported: {_said(error)}") from error
     return module
+
+
+def _digest(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()
+
+
+def _refuse_mixture(path: Path, name: str) -> None:
+    """Refuse a file that got another folder's module where it has a neighbour of that name."""
+    for imported, source in sources.of([name]).items():
+        beside = sources.beside(path, imported)
+        if imported in sources.imports(name) and beside is not None and not beside.samefile(source.path):
+            raise PluginError(
+                f"{path} imports {imported!r}, which is {source.path} in this process and not {beside}: "
+                "rename one of them"
+            )
 
 
 def options(plugin: Any, *, skip: tuple[str, ...] = ("self", "space", "objectives", "seed")) -> dict[str, Option]:
