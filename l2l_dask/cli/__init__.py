@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from l2l_dask.errors import L2LError
@@ -15,6 +16,10 @@ def main() -> None:
 
     try:
         raise SystemExit(cli.main(prog_name="l2l", standalone_mode=False))
+    except SystemExit as end:
+        if end.code == 130:  # the end is under way, and a further Ctrl-C would only tear it
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         raise SystemExit(2) from None
@@ -26,6 +31,7 @@ def main() -> None:
         _say(str(error))
         raise SystemExit(error.exit_status) from None
     except click.Abort:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         _say("interrupted")
         raise SystemExit(130) from None
     except BrokenPipeError:

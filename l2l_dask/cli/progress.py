@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,11 +34,25 @@ def bar(store: Path) -> Iterator[Callable[[Progress], None]]:
     console = Console(stderr=True, highlight=False)
     try:
         with _shown(store, console) as show:
-            yield show
+            try:
+                yield show
+            finally:
+                _leave_a_closed_window()
     except KeyboardInterrupt:
         go_on = f"go on with: l2l resume {store}" if store.exists() else "nothing was started"
         console.print(f"interrupted: {go_on}", markup=False, soft_wrap=True)
         raise SystemExit(130) from None
+
+
+def _leave_a_closed_window() -> None:
+    """Say nothing more to a terminal that is gone: its window was closed, and whatever is written there fails."""
+    for descriptor in (1, 2):
+        try:
+            termios.tcgetattr(descriptor)
+        except termios.error as error:
+            if error.args[0] == errno.EIO:
+                with open(os.devnull, "w") as nowhere:
+                    os.dup2(nowhere.fileno(), descriptor)
 
 
 @contextmanager

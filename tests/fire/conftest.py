@@ -170,3 +170,73 @@ def check_whole_rows():
         return trajectory
 
     return check_whole_rows
+
+
+STEERED = """
+import os, time
+
+from optimizers.random_search import RandomSearch
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def fitness(params, context):
+    with open(f"{HERE}/begun", "a") as file:
+        file.write(f"{context.id}\\n")
+    time.sleep(float(open(f"{HERE}/seconds").read()))
+    return params["x"]
+
+
+class Thinker(RandomSearch):
+    def _tell(self, evaluations):
+        if 3 in evaluations.ids:
+            open(f"{HERE}/thinking", "w").close()
+            time.sleep(1000)
+        super()._tell(evaluations)
+"""
+STEERED_CONFIG = """
+[optimizee]
+name = "model.py:fitness"
+[space]
+x = {low = 0.0, high = 1.0}
+[objectives]
+f = "minimize"
+[optimizer]
+name = "random"
+[run]
+evaluations = 100_000
+seed = 1
+store = "run.zarr"
+[cluster]
+profile = "local"
+workers = 2
+"""
+
+
+@pytest.fixture
+def store(tmp_path):
+    """The store of an experiment in the test's folder, endless, that is steered while it runs: ``l2l run e.toml``."""
+    (tmp_path / "model.py").write_text(STEERED)
+    (tmp_path / "e.toml").write_text(STEERED_CONFIG)
+    (tmp_path / "seconds").write_text("0.1")
+    return tmp_path / "run.zarr"
+
+
+@pytest.fixture
+def ended(store):
+    """Count what is evaluated."""
+    return lambda: int((load(store).record["status"] > 0).sum()) if store.exists() else 0
+
+
+@pytest.fixture
+def begin(l2l, store, ended, wait_until):
+    """Start a driver, and wait until it evaluates."""
+
+    def begin(*words, n=4, **options):
+        before = ended()
+        driver = l2l.start(*(words or ("run", "e.toml")), "--no-report", **options)
+        wait_until(lambda: driver.poll() is not None or ended() >= before + n, seconds=60)
+        assert driver.poll() is None, driver.communicate()
+        return driver
+
+    return begin
