@@ -42,7 +42,8 @@ def pack(thing: Any) -> bytes:
             stack.callback(cloudpickle.unregister_pickle_by_value, module)
         each_alone = [_pickled(each) for each in things]  # which names the one that cannot be
         packed = _pickled(thing) if isinstance(thing, dict) else each_alone[0]
-    found = sources.of([*modules, *sources.mentioned(packed)])
+    arrived = [name for name in _finder().sources if name.partition(".")[0].encode() in packed]
+    found = sources.of([*modules, *sources.mentioned(packed), *arrived])
     carried = {name: source for name, source in found.items() if name != "__main__" and name not in modules}
     return bytes(cloudpickle.dumps(_Parcel(carried, packed))) if carried else packed
 
@@ -75,12 +76,15 @@ class _Parcel:
 
 
 def _opened(carried: Mapping[str, Source], packed: bytes) -> Any:
-    finder = next((found for found in sys.meta_path if isinstance(found, _Carried)), None)
-    if finder is None:
-        finder = _Carried()
-        sys.meta_path.append(finder)  # the last to be asked
+    finder = _finder()
     finder.sources.update(carried)
+    if finder not in sys.meta_path:
+        sys.meta_path.append(finder)  # the last to be asked
     return cloudpickle.loads(packed)
+
+
+def _finder() -> _Carried:
+    return next((found for found in sys.meta_path if isinstance(found, _Carried)), None) or _Carried()
 
 
 class _Carried(MetaPathFinder, InspectLoader):
@@ -101,6 +105,9 @@ class _Carried(MetaPathFinder, InspectLoader):
         spec = ModuleSpec(fullname, self, origin=source.path, is_package=source.package)
         spec.has_location = True  # where it was, for those that read __file__ and for tracebacks
         return spec
+
+    def get_data(self, path: str) -> bytes:
+        return next(source.text for source in self.sources.values() if source.path == path)
 
     def get_source(self, fullname: str) -> str:
         return decode_source(self.sources[fullname].text)

@@ -13,7 +13,7 @@ import sysconfig
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec
 from importlib.util import resolve_name
 from pathlib import Path
 from types import MethodType, ModuleType
@@ -63,7 +63,7 @@ def _parts(thing: Any, depth: int = 0) -> Iterator[Any]:
 
 
 def mentioned(pickled: bytes) -> list[str]:
-    """List the modules that a pickled object may refer to, and perhaps some more."""
+    """List the loaded modules that a pickled object may refer to, and perhaps some more."""
     return [n for n, module in list(sys.modules.items()) if n.encode() in pickled and is_users(module)]
 
 
@@ -94,7 +94,8 @@ def beside(path: Path, name: str) -> Path | None:
 
 def _source(name: str) -> Source | None:
     if name == "__main__":
-        return _read(str(getattr(sys.modules[name], "__file__", "")), package=False)
+        main = Path(str(getattr(sys.modules[name], "__file__", "")))
+        return Source(str(main), main.read_bytes(), package=False) if main.is_file() else None
     spec = None if name.partition(".")[0] in _OURS else _spec(name)
     if spec is None:
         return None
@@ -104,28 +105,27 @@ def _source(name: str) -> Source | None:
         return None
     if not spec.has_location:
         return Source(path, b"", package=True)
-    return _read(path, package=bool(folders)) if path.endswith(".py") else None
-
-
-def _read(path: str, *, package: bool) -> Source | None:
     try:
-        return Source(path, Path(path).read_bytes(), package)
-    except OSError:
+        text = spec.loader.get_data(path) if path.endswith(".py") else None  # type: ignore[union-attr]
+    except (AttributeError, OSError):  # a loader that has none, a file that is gone
         return None
+    return None if text is None else Source(path, text, spec.submodule_search_locations is not None)
 
 
 def _spec(name: str) -> ModuleSpec | None:
     """Find a module, without importing what it is in."""
     if name in sys.modules:
         return getattr(sys.modules[name], "__spec__", None)
-    parent = name.rpartition(".")[0]
-    try:
-        if not parent:
-            return PathFinder.find_spec(name)
+    parent, folders = name.rpartition(".")[0], None
+    if parent:
         found = _spec(parent)
-        folders = found.submodule_search_locations if found is not None else None
-        return PathFinder.find_spec(name, folders) if folders else None
-    except (ImportError, ValueError, OSError):
+        folders = None if found is None else found.submodule_search_locations
+        if folders is None:
+            return None
+    try:
+        specs = (finder.find_spec(name, folders) for finder in sys.meta_path)
+        return next((spec for spec in specs if spec is not None), None)
+    except Exception:  # whatever somebody's finder raises
         return None
 
 
