@@ -12,6 +12,7 @@ import pickle
 import resource
 import signal
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -19,7 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from l2l_dask.bundle import Answer
     from l2l_dask.evaluating import Where
+    from l2l_dask.evaluation import Candidate, Evaluation
     from l2l_dask.optimizee import Optimizee
 
 _PR_SET_PDEATHSIG = 1
@@ -41,6 +44,8 @@ class Payload:
         The folder to work in, where it exists.
     idle
         Seconds without work after which the process ends by itself: its driver may have been killed.
+    batch_size
+        The optimizee's.
     """
 
     optimizee: bytes
@@ -48,6 +53,7 @@ class Payload:
     paths: tuple[str, ...] = ()
     cwd: str = ""
     idle: float = 300.0
+    batch_size: int = 1
 
 
 def main(arguments: list[str]) -> None:
@@ -65,7 +71,8 @@ def main(arguments: list[str]) -> None:
             request = connection.recv_bytes()
         except EOFError:
             return
-        connection.send_bytes(_serve(optimizee, request, payload, scratch))
+        for answer in _serve(optimizee, request, payload, scratch):
+            connection.send_bytes(pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL))
 
 
 def _open(payload: Payload) -> tuple[Optimizee | None, str]:
@@ -82,20 +89,45 @@ def _open(payload: Payload) -> tuple[Optimizee | None, str]:
     return optimizee, ""
 
 
-def _serve(optimizee: Optimizee, request: bytes, payload: Payload, scratch: Path) -> bytes:
-    from l2l_dask.evaluating import described, evaluate
+def _serve(optimizee: Optimizee, request: bytes, payload: Payload, scratch: Path) -> Iterator[Answer]:
+    """Evaluate unit after unit; each answer says what came of one, and which jobs begin now."""
+    from l2l_dask.bundle import Answer
+    from l2l_dask.evaluation import Status
+
+    failed: set[int] = set()
+    ended: list[Evaluation] = []
+    for unit in pickle.loads(request):
+        jobs = [job for job in unit if job.id not in failed]
+        if not jobs:
+            continue
+        yield Answer(ended, [(job.id, job.repeat) for job in jobs], _printed())
+        ended = _evaluated(optimizee, jobs, payload, scratch)
+        failed |= {e.id for e in ended if e.status is not Status.DONE}
+    yield Answer(ended, [], _printed())
+
+
+def _evaluated(optimizee: Optimizee, jobs: list[Candidate], payload: Payload, scratch: Path) -> list[Evaluation]:
+    from l2l_dask.evaluating import described, evaluate_unit
     from l2l_dask.evaluation import Evaluation, Status
 
-    candidate, me = pickle.loads(request), os.getpid()
+    me = os.getpid()
     try:
-        result = evaluate(optimizee, candidate, payload.where, scratch)
+        ended = evaluate_unit(optimizee, jobs, payload.where, scratch)
     except BaseException as error:
-        result = Evaluation(candidate.id, Status.FAILED, candidate.attempt, error=described(error))
+        ended = [Evaluation(job.id, Status.FAILED, job.attempt, error=described(error)) for job in jobs]
     _flush()
     if os.getpid() != me:
         os._exit(0)  # a fork that the optimizee let come back here: the connection is not its own
     _enter(payload.cwd)
-    return pickle.dumps(result, protocol=pickle.HIGHEST_PROTOCOL)
+    return ended
+
+
+def _printed() -> int:
+    """Tell how many bytes were printed so far."""
+    try:
+        return os.fstat(1).st_size
+    except OSError:
+        return 0
 
 
 def _enter(folder: str) -> None:

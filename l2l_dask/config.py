@@ -6,7 +6,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,6 +18,7 @@ class _Section(BaseModel):
 
 
 Options = dict[str, Any]
+Number = Annotated[float, Field(allow_inf_nan=False, strict=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=False)]
 
 
@@ -47,6 +48,12 @@ class RunSection(_Section):
     max_failures_in_a_row: Annotated[int, Field(ge=0)] = 20
     initial: list[Options] = []
     store: str | None = None
+    target: Number | dict[str, Number] | None = None
+    wall_time: Positive | None = None
+    repeats: Annotated[int, Field(gt=0)] = 1
+    seeds: Literal["independent", "common"] = "independent"
+    final: Annotated[int, Field(ge=0)] = 0
+    final_repeats: Annotated[int, Field(gt=0)] = 10
 
 
 class ClusterSection(_Section):
@@ -54,6 +61,7 @@ class ClusterSection(_Section):
 
     profile: str = "local"
     workers: Annotated[int, Field(gt=0)] | None = None
+    bundle: bool = False
 
 
 class Config(_Section):

@@ -13,9 +13,9 @@ from typing import Any
 
 from l2l_dask import registry, shipping, sources
 from l2l_dask.command import CommandOptimizee
-from l2l_dask.config import Config, parse
+from l2l_dask.config import Config, RunSection, parse
 from l2l_dask.errors import ConfigError, PluginError, SpaceError
-from l2l_dask.evaluation import Objectives, Status
+from l2l_dask.evaluation import Goal, Objectives, Sampling, Status
 from l2l_dask.loop import Policy
 from l2l_dask.optimizee import FunctionOptimizee, Optimizee
 from l2l_dask.optimizer import Optimizer
@@ -69,7 +69,7 @@ class Plan:
         L2LError
             Saying what.
         """
-        policy(self.config.run)
+        policy(self.config.run, self.problem.objectives)
         self.initial_x()
         self.build_optimizer()
 
@@ -150,8 +150,8 @@ def problem(
         if space is None or objectives is None:
             raise PluginError("a function needs space=Space(...) and objectives=minimize('loss')")
         optimizee = FunctionOptimizee(optimizee, as_space(space), Objectives(objectives))
-    if optimizee.batch_size != 1:
-        raise PluginError(f"batch_size = {optimizee.batch_size} is not supported yet: expected 1")
+    if not isinstance(optimizee.batch_size, int) or optimizee.batch_size < 1:
+        raise PluginError(f"batch_size must be a positive integer, got {optimizee.batch_size!r}")
     own_space, own_objectives = getattr(optimizee, "space", None), getattr(optimizee, "objectives", None)
     if own_space is None or own_objectives is None:
         raise PluginError(f"{type(optimizee).__name__} must set self.space and self.objectives")
@@ -197,7 +197,11 @@ def _fitting(given: Optimizer, problem: Problem, options: Mapping[str, Any], see
     ):
         if its != ours:
             raise PluginError(f"the optimizer instance has another {name} than the experiment: {its}, expected {ours}")
-    return deepcopy(given)
+    try:
+        return deepcopy(given)
+    except Exception as error:  # it holds a lock, an open file, ..
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise PluginError(f"the optimizer instance {type(given).__name__} cannot be copied and kept: {what}") from error
 
 
 def problem_of(config: Config, folder: Path) -> Problem:
@@ -219,14 +223,34 @@ def problem_of(config: Config, folder: Path) -> Problem:
     return problem(found, space, config.objectives, section.options)
 
 
-def policy(run: Any) -> Policy:
+def policy(run: RunSection, objectives: Objectives) -> Policy:
     """Read the policy off a ``[run]`` section."""
     labels = {status.label: status for status in (Status.FAILED, Status.TIMED_OUT, Status.CRASHED)}
     unknown = [label for label in run.retry_on if label not in labels]
     if unknown:
         raise ConfigError(f"[run] retry_on: expected some of {list(labels)}, got {unknown[0]!r}")
     again = frozenset(labels[label] for label in run.retry_on)
-    return Policy(run.evaluations, run.retries, again, run.max_failures_in_a_row)
+    return Policy(
+        run.evaluations, run.retries, again, run.max_failures_in_a_row, _goal(run.target, objectives), run.final
+    )
+
+
+def _goal(target: float | Mapping[str, float] | None, objectives: Objectives) -> Goal | None:
+    if target is None:
+        return None
+    if isinstance(target, Mapping):
+        unknown = [name for name in target if name not in objectives.names]
+        if unknown or not target:
+            raise ConfigError(f"[run] target: expected some of {list(objectives.names)}, got {unknown or target}")
+        return Goal(objectives, target)
+    if len(objectives) > 1:
+        raise ConfigError(f"[run] target: expected {{{objectives.names[0]} = {target:g}, ...}}, got {target:g}")
+    return Goal(objectives, {objectives.names[0]: target})
+
+
+def sampling(run: RunSection) -> Sampling:
+    """Read off a ``[run]`` section how often individuals are evaluated."""
+    return Sampling(run.repeats, run.seeds, run.final, run.final_repeats)
 
 
 def restored(experiment: Mapping[str, Any], store: Path) -> tuple[Config, Path]:

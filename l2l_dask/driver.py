@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -16,16 +17,18 @@ from typing import Any
 import numpy as np
 
 from l2l_dask import loop
+from l2l_dask.aside import Aside
 from l2l_dask.errors import L2LError
-from l2l_dask.evaluating import described, missing_outputs
-from l2l_dask.evaluation import Candidate, Candidates, Evaluation, Status
+from l2l_dask.evaluating import DEAR, described, missing_outputs
+from l2l_dask.evaluation import Candidate, Candidates, Evaluation, Goal, Sampling, Status
 from l2l_dask.executors import Executor
+from l2l_dask.finalists import Finalists
 from l2l_dask.optimizer import Optimizer
 from l2l_dask.progress import Meter, Progress
 from l2l_dask.replay import told
 from l2l_dask.saving import load_arrays
 from l2l_dask.space import Floats
-from l2l_dask.trajectory import OPTIMIZER, Writer
+from l2l_dask.trajectory import FINAL, OPTIMIZER, Record, Writer
 from l2l_dask.trajectory.columns import as_stored
 from l2l_dask.trajectory.layout import sent
 
@@ -34,7 +37,15 @@ _log = logging.getLogger(__name__)
 _FOLD = 1.0  # seconds between two writes of the arrays
 _LOOK = 0.5  # seconds between two looks at the control file
 _WAIT = 0.2
-_DEAR = 1.0  # seconds; the result of a longer evaluation is worth waiting for the disk
+
+
+@dataclass(frozen=True)
+class _Proposed:
+    """An individual that is not told yet."""
+
+    x: Floats
+    info: Mapping[str, Any]
+    final: bool
 
 
 class Driver:
@@ -50,6 +61,12 @@ class Driver:
         Of the trajectory; its record says what happened before.
     policy
         The user's.
+    sampling
+        How often individuals are evaluated.
+    wall_time
+        Seconds after which no more is asked; None for no limit.
+    repeated
+        Whether the best were entered once more already, and nothing else is to come.
     on_progress
         Called a few times a second, on the driver's thread.
     """
@@ -61,22 +78,29 @@ class Driver:
         writer: Writer,
         policy: loop.Policy,
         *,
+        sampling: Sampling | None = None,
+        wall_time: float | None = None,
+        repeated: bool = False,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
         self._optimizer, self._executor, self._writer, self._policy = optimizer, executor, writer, policy
+        self._sampling = sampling or Sampling()
+        self._deadline = math.inf if wall_time is None else time.monotonic() + wall_time
         self._on_progress = on_progress
         record = writer.record
         self._event = record.n_events
-        self._loop = loop.Loop(
-            policy, len(record), dict.fromkeys(record.pending.tolist(), 1), [int(i) for i in record.untold]
-        )
-        self._candidates: dict[int, tuple[Floats, Mapping[str, Any]]] = {
-            i: (record["x"][i], record.info(i)) for i in [*record.pending.tolist(), *record.untold.tolist()]
+        pending, untold = record.pending.tolist(), record.untold.tolist()
+        enough = f"{policy.goal} was reached" if _reached(policy.goal, record) else ""
+        self._loop = loop.Loop(policy, len(record), dict.fromkeys(pending, 1), untold, enough, repeated)
+        self._proposed = {
+            i: _Proposed(record["x"][i], record.info(i), bool(record["origin"][i] == FINAL))
+            for i in [*pending, *untold]
         }
-        self._results = {i: _recorded(writer, i, optimizer.needs) for i in record.untold.tolist()}
+        self._results = {i: _recorded(writer, i, optimizer.needs) for i in untold}
+        self._finalists = Finalists(policy.final, optimizer.objectives, record)
         self._events: deque[loop.Event] = deque()
         self._commands: SimpleQueue[loop.Control] = SimpleQueue()
-        self._model = ThreadPoolExecutor(1, thread_name_prefix="l2l-optimizer") if executor.threaded else None
+        self._model = Aside("l2l-optimizer") if executor.threaded else None
         self._call: tuple[Future[Any], Callable[[Any], loop.Event]] | None = None
         self._finish: loop.Finish | None = None
         self._meter = Meter(record, optimizer.objectives)
@@ -96,12 +120,16 @@ class Driver:
 
     def adopt(self, x: Floats, origin: int, retry_of: Sequence[int] = ()) -> None:
         """Enter individuals that the optimizer did not propose, before it is asked for more."""
-        first = self._loop.n_asked
+        first = self._enter(x, origin, retry_of)
+        self._loop.in_flight.update(dict.fromkeys(range(first, first + len(x)), 1))
+        self._loop.n_asked += len(x)
+
+    def _enter(self, x: Floats, origin: int, retry_of: Sequence[int]) -> int:
+        first = self._optimizer.n_asked
         candidates = Candidates(x, {}, np.arange(first, first + len(x)))
         self._optimizer.adopt(candidates.ids.tolist(), x)
         self._record_ask(candidates, origin, retry_of)
-        self._loop.in_flight.update(dict.fromkeys(candidates.ids.tolist(), 1))
-        self._loop.n_asked += len(x)
+        return first
 
     def run(self) -> loop.Finish:
         """Run to the end.
@@ -132,7 +160,7 @@ class Driver:
             raise
         finally:
             if self._model is not None:
-                self._model.shutdown(wait=False, cancel_futures=True)
+                self._model.end()
 
     # -- events -------------------------------------------------------------------------------------------------------
 
@@ -166,8 +194,12 @@ class Driver:
         self._events.append(event_of(returned))
 
     def _take_commands(self) -> None:
-        if time.monotonic() - self._looked >= _LOOK:
-            self._looked = time.monotonic()
+        now = time.monotonic()
+        if now > self._deadline:
+            self._deadline = math.inf
+            self._events.append(loop.Control("enough", "the wall time is used up"))
+        if now - self._looked >= _LOOK:
+            self._looked = now
             for command in sent(self._writer.layout, self._commands_seen):
                 self._commands_seen += 1
                 self._commands.put(loop.Control(command, "stopped by l2l stop"))
@@ -188,6 +220,8 @@ class Driver:
                     self._tell(ids)
                 case loop.Ask(n):
                     self._use_optimizer(partial(self._optimizer.ask, n), self._asked)
+                case loop.Repeat():
+                    self._repeat_the_best()
                 case loop.Submit(ids, attempt):
                     self._submit(ids, attempt)
                 case loop.Pause(paused):
@@ -196,10 +230,17 @@ class Driver:
                 case loop.Finish():
                     self._finish = instruction
 
+    def _repeat_the_best(self) -> None:
+        best, x = self._finalists.best()
+        first = self._enter(x, FINAL, best) if best else self._loop.n_asked
+        self._events.append(loop.Asked(first, len(best), self._optimizer.done))
+
     def _keep(self, evaluations: tuple[Evaluation, ...]) -> None:
         for e in evaluations:
             self._results[e.id] = e
             self._meter.count(e)
+            if e.status is Status.DONE and not self._proposed[e.id].final:
+                self._finalists.note(e.id, self._proposed[e.id].x, np.array(e.fitness))
             if e.saved and not e.stored:
                 self._writer.keep(e)
         self._writer.results(evaluations)
@@ -207,7 +248,7 @@ class Driver:
     def _tell(self, ids: tuple[int, ...]) -> None:
         self._writer.told(self._next_event(), ids)
         self._commit()
-        x = np.array([self._candidates.pop(i)[0] for i in ids])
+        x = np.array([self._proposed.pop(i).x for i in ids])
         ended = [self._results.pop(i) for i in ids]
         nothing = (np.nan,) * len(self._optimizer.objectives)
         fitness = np.array([e.fitness or nothing for e in ended])
@@ -226,22 +267,24 @@ class Driver:
         candidates = replace(candidates, info=recorded)
         self._writer.asked(self._next_event(), candidates, origin, retry_of)
         for row, id in enumerate(candidates.ids.tolist()):
-            self._candidates[id] = candidates.x[row], {name: values[row] for name, values in recorded.items()}
+            info = {name: values[row] for name, values in recorded.items()}
+            self._proposed[id] = _Proposed(candidates.x[row], info, origin == FINAL)
 
     def _submit(self, ids: tuple[int, ...], attempt: int) -> None:
         self._commit()
         space, seed = self._optimizer.space, self._optimizer.seed
         candidates = []
         for id in ids:
-            x, info = self._candidates[id]
-            candidates.append(Candidate(id, space.decode(x), seed, info, attempt))
+            p = self._proposed[id]
+            candidate = Candidate(id, space.decode(p.x), seed, p.info, attempt)
+            candidates.append(self._sampling.sampled(candidate, final=p.final))
         self._executor.submit(candidates)
 
     def _use_optimizer(self, work: Callable[[], Any], event_of: Callable[[Any], loop.Event]) -> None:
         if self._model is None:
             self._settle(work, event_of)
             return
-        future = self._model.submit(work)
+        future = self._model.do(work)
         self._call = future, event_of
         future.add_done_callback(lambda _: self._executor.wake())
 
@@ -252,7 +295,7 @@ class Driver:
     # -- the store ----------------------------------------------------------------------------------------------------
 
     def _commit(self) -> None:
-        self._writer.commit(durable=self._meter.mean_seconds > _DEAR and not self._executor.virtual)
+        self._writer.commit(durable=self._meter.mean_seconds > DEAR and not self._executor.virtual)
 
     def _keep_house(self) -> None:
         now = time.monotonic()
@@ -277,7 +320,11 @@ class Driver:
         """Say how far it is."""
         in_flight = len(self._loop.in_flight)
         return self._meter.progress(
-            self._policy.evaluations, in_flight, self._executor.slots, paused=self._paused, stopping=self._stopping
+            max(self._policy.evaluations, self._loop.n_asked),
+            in_flight,
+            self._executor.slots,
+            paused=self._paused,
+            stopping=self._stopping,
         )
 
     def _set_state(self, state: Any, reason: str = "") -> None:
@@ -301,6 +348,11 @@ class Driver:
         ):
             with suppress(Exception):
                 step()
+
+
+def _reached(goal: Goal | None, record: Record) -> bool:
+    """Tell whether an earlier driver reached the goal."""
+    return goal is not None and any(goal.met(f) for f in record["fitness"][record["status"] == Status.DONE].tolist())
 
 
 def _recorded(writer: Writer, id: int, needs: tuple[str, ...]) -> Evaluation:

@@ -9,18 +9,21 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from l2l_dask import bundle
 from l2l_dask.errors import EvaluationError
 from l2l_dask.evaluation import Candidate, Evaluation, Objectives, Status
 from l2l_dask.optimizee import Context, Optimizee
 from l2l_dask.saving import save_arrays, saved_folder
 
 CURVE = "learning_curve"  # the saved array with the (step, value) pairs of ``context.report``
+DEAR = 1.0  # seconds; the result of a longer evaluation is worth waiting for the disk
 _TRACEBACK = 20_000
 
 
@@ -47,7 +50,14 @@ class Where:
 
 
 def evaluate(optimizee: Optimizee, candidate: Candidate, where: Where, scratch: Path | None = None) -> Evaluation:
-    """Evaluate one candidate in place.
+    """Evaluate one candidate in place, as :func:`evaluate_all` does."""
+    return evaluate_all(optimizee, [candidate], where, scratch)[0]
+
+
+def evaluate_all(
+    optimizee: Optimizee, candidates: Sequence[Candidate], where: Where, scratch: Path | None = None
+) -> list[Evaluation]:
+    """Evaluate candidates in place, as often as each is to be; one that failed is not repeated.
 
     Parameters
     ----------
@@ -56,40 +66,99 @@ def evaluate(optimizee: Optimizee, candidate: Candidate, where: Where, scratch: 
     where
         For the arrays it saves.
     scratch
-        The folder for its working folder; the system's if None.
+        The folder for working folders; the system's if None.
     """
-    context = Context(candidate, scratch)
+    book = bundle.Book(candidates, optimizee.batch_size)
+    while not book.over:
+        unit = book.units()[0]
+        book.begin([bundle.key(job) for job in unit])
+        book.end(evaluate_unit(optimizee, unit, where, scratch))
+    return book.results()
+
+
+def evaluate_unit(
+    optimizee: Optimizee, unit: Sequence[Candidate], where: Where, scratch: Path | None = None
+) -> list[Evaluation]:
+    """Evaluate each candidate once, all at the same time where the optimizee takes several."""
+    contexts = [Context(candidate, scratch) for candidate in unit]
     begun = Evaluation(
-        candidate.id,
-        Status.FAILED,
-        candidate.attempt,
-        worker=str(os.getpid()),
-        host=socket.gethostname(),
-        started=time.time(),
+        0, Status.FAILED, worker=str(os.getpid()), host=_host(), started=time.time(), finished=time.perf_counter()
     )
     try:
-        ended = replace(_attempt(optimizee, candidate, context, begun), finished=time.time())
-        return _with_arrays(ended, context, candidate, where)
+        if optimizee.batch_size == 1 or not unit:
+            return [_kept(c, where, _alone(optimizee, c, begun)) for c in contexts]
+        return [_kept(c, where, e) for c, e in zip(contexts, _together(optimizee, contexts, begun), strict=True)]
     finally:
-        if context._workdir is not None:
-            shutil.rmtree(context._workdir, ignore_errors=True)
+        for context in contexts:
+            if context._workdir is not None:
+                shutil.rmtree(context._workdir, ignore_errors=True)
 
 
-def _attempt(optimizee: Optimizee, candidate: Candidate, context: Context, begun: Evaluation) -> Evaluation:
+def _alone(optimizee: Optimizee, context: Context, begun: Evaluation) -> Evaluation:
+    """Evaluate one parameter set."""
     try:
-        fitness = Objectives(optimizee.objectives).parse(optimizee.evaluate(dict(candidate.params), context))
+        if optimizee.batch_size == 1:
+            returned = optimizee.evaluate(dict(context.candidate.params), context)
+        else:
+            (returned,) = optimizee.evaluate_batch([dict(context.candidate.params)], [context])
     except EvaluationError as error:
-        return replace(begun, error=f"{type(error).__name__}: {error}")
+        return _ended(begun, context, error=f"{type(error).__name__}: {error}")
     except (Exception, SystemExit) as error:
-        return replace(begun, error=described(error))
-    return replace(begun, status=Status.DONE, fitness=fitness)
+        return _ended(begun, context, error=described(error))
+    return _judged(optimizee, context, begun, returned)
 
 
-def _with_arrays(ended: Evaluation, context: Context, candidate: Candidate, where: Where) -> Evaluation:
-    """Add what was saved and reported, also by an evaluation that failed: it helps to find out why."""
+def _together(optimizee: Optimizee, contexts: list[Context], begun: Evaluation) -> list[Evaluation]:
+    """Evaluate several at once; one by one where that fails, to find out which is to blame."""
+    if len(contexts) > 1:
+        try:
+            returned = list(optimizee.evaluate_batch([dict(c.candidate.params) for c in contexts], contexts))
+        except (Exception, SystemExit):
+            returned = []
+        if len(returned) == len(contexts):
+            return [_judged(optimizee, c, begun, r) for c, r in zip(contexts, returned, strict=True)]
+        for context in contexts:
+            context.forget()
+    return [_alone(optimizee, context, begun) for context in contexts]
+
+
+def _judged(optimizee: Optimizee, context: Context, begun: Evaluation, returned: Any) -> Evaluation:
+    try:
+        return _ended(begun, context, fitness=Objectives(optimizee.objectives).parse(returned))
+    except EvaluationError as error:
+        return _ended(begun, context, error=f"{type(error).__name__}: {error}")
+
+
+def _ended(begun: Evaluation, context: Context, fitness: tuple[float, ...] = (), error: str = "") -> Evaluation:
+    """Fill in what came of it; the end is told by a clock that nobody sets."""
+    took = time.perf_counter() - begun.finished
+    return replace(
+        begun,
+        id=context.id,
+        attempt=context.attempt,
+        status=Status.FAILED if error else Status.DONE,
+        fitness=fitness,
+        error=error,
+        finished=begun.started + took,
+        stored=True,
+    )
+
+
+@cache
+def _host() -> str:
+    return socket.gethostname()
+
+
+def _kept(context: Context, where: Where, ended: Evaluation) -> Evaluation:
+    """Add what was saved and reported, also by an evaluation that failed: it helps to find out why.
+
+    Of several evaluations of one individual, it is what the first one saved.
+    """
+    if context.repeat or not (context.curve or context.saved):
+        return ended
     curve = {CURVE: np.array(context.curve)} if context.curve else {}
     arrays = curve | context.saved
-    stored = _store(arrays, candidate, where)
+    stored = _store(arrays, context.candidate, where, durable=ended.seconds > DEAR)
     travelling = {name: array for name, array in arrays.items() if not stored or name in where.needs}
     return replace(ended, curve=tuple(context.curve), saved=tuple(arrays), stored=stored, arrays=travelling)
 
@@ -101,13 +170,13 @@ def described(error: BaseException) -> str:
     return f"{first}\n{''.join(traceback.format_exception(error))[-_TRACEBACK:]}"
 
 
-def _store(arrays: Mapping[str, NDArray[Any]], candidate: Candidate, where: Where) -> bool:
+def _store(arrays: Mapping[str, NDArray[Any]], candidate: Candidate, where: Where, *, durable: bool) -> bool:
     """Write the arrays into the store if its folder can be seen from here; False if the driver has to."""
     store = Path(where.store)
-    if not arrays or not _is_the_store(store, where.uuid):
-        return not arrays
+    if not _is_the_store(store, where.uuid):
+        return False
     try:
-        save_arrays(store / saved_folder(candidate.id, where.epoch, candidate.attempt), arrays)
+        save_arrays(store / saved_folder(candidate.id, where.epoch, candidate.attempt), arrays, durable=durable)
     except OSError:  # read-only here, or another user's
         return False
     return True

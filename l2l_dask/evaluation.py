@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any, Literal, TypeAlias
 
@@ -18,7 +18,9 @@ from l2l_dask.space import Floats, Params
 Ids: TypeAlias = NDArray[np.int64]
 Direction: TypeAlias = Literal["minimize", "maximize"]
 
-_OPTIMIZER_KEY, _INDIVIDUAL_KEY = 0, 1
+Seeds: TypeAlias = Literal["independent", "common"]
+
+_OPTIMIZER_KEY, _INDIVIDUAL_KEY, _COMMON_KEY, _FINAL_KEY, _REPEAT_KEY = range(5)
 
 
 class Status(IntEnum):
@@ -204,13 +206,96 @@ class Evaluations:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One individual on its way to a worker."""
+    """One individual on its way to a worker.
+
+    Attributes
+    ----------
+    seed
+        The experiment's.
+    repeats
+        How often it is to be evaluated.
+    repeat
+        The how-manieth of these evaluations this is, from 0.
+    stream
+        The key of the random stream that it shares with others; empty if it has its own.
+    """
 
     id: int
     params: Params
     seed: int
     info: Mapping[str, Any] = field(default_factory=dict)
     attempt: int = 1
+    repeats: int = 1
+    repeat: int = 0
+    stream: tuple[int, ...] = ()
+
+    def seeds(self) -> np.random.SeedSequence:
+        """Return what its randomness comes from: the same on every machine and at every attempt."""
+        if self.stream:
+            return np.random.SeedSequence(self.seed, spawn_key=(*self.stream, self.repeat))
+        if self.repeat:
+            return np.random.SeedSequence(self.seed, spawn_key=(_REPEAT_KEY, self.id, self.repeat))
+        return np.random.SeedSequence(self.seed, spawn_key=(_INDIVIDUAL_KEY, self.id))
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How often individuals are evaluated and with what seeds, where fitness is noisy.
+
+    Attributes
+    ----------
+    repeats
+        Evaluations of each individual; its fitness is their mean.
+    seeds
+        ``"independent"``: each individual has its own. ``"common"``: the repeats of one individual have the same seeds
+        as those of any other, so that differences between individuals are less noisy (common random numbers).
+    final
+        So many of the best are evaluated again at the end, as new rows: the best that was found was also lucky.
+    final_repeats
+        Evaluations of each of these, with seeds that the search has not seen, the same for all of them.
+    """
+
+    repeats: int = 1
+    seeds: Seeds = "independent"
+    final: int = 0
+    final_repeats: int = 10
+
+    def sampled(self, candidate: Candidate, *, final: bool = False) -> Candidate:
+        """Return the candidate with its number of evaluations and their seeds."""
+        if final:
+            return replace(candidate, repeats=self.final_repeats, stream=(_FINAL_KEY,))
+        stream = (_COMMON_KEY,) if self.seeds == "common" else ()
+        if self.repeats == 1 and not stream:
+            return candidate
+        return replace(candidate, repeats=self.repeats, stream=stream)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A fitness that is good enough, in the user's directions.
+
+    Attributes
+    ----------
+    values
+        By the name of the objective; all have to be met.
+    """
+
+    objectives: Objectives
+    values: Mapping[str, float]
+
+    def met(self, fitness: Sequence[float]) -> bool:
+        """Tell whether a fitness reaches it."""
+        return all(
+            value <= self.values[o.name] if o.direction == "minimize" else value >= self.values[o.name]
+            for o, value in zip(self.objectives, fitness, strict=True)
+            if o.name in self.values
+        )
+
+    def __str__(self) -> str:
+        sign = {"minimize": "<=", "maximize": ">="}
+        return ", ".join(
+            f"{o.name} {sign[o.direction]} {self.values[o.name]:g}" for o in self.objectives if o.name in self.values
+        )
 
 
 @dataclass(frozen=True)
@@ -221,8 +306,6 @@ class Evaluation:
     ----------
     fitness
         In the user's directions, one number per objective; empty unless ``status`` is DONE.
-    spread
-        Where it was evaluated several times: the standard deviation of each objective; ``fitness`` is the mean then.
     error
         Empty, or the reason: one line, then the traceback and the tail of what was printed.
     submitted, started, finished
@@ -235,13 +318,14 @@ class Evaluation:
         Whether these arrays are in the store already.
     arrays
         Arrays that travel with the result: those the optimizer needs, and all that are not stored.
+    spread
+        Where it was evaluated several times: the standard deviation of each objective; ``fitness`` is the mean then.
     """
 
     id: int
     status: Status
     attempt: int = 1
     fitness: tuple[float, ...] = ()
-    spread: tuple[float, ...] = ()
     error: str = ""
     worker: str = ""
     host: str = ""
@@ -252,6 +336,7 @@ class Evaluation:
     saved: tuple[str, ...] = ()
     stored: bool = False
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    spread: tuple[float, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -264,5 +349,5 @@ def optimizer_rng(seed: int, asked: int = 0) -> np.random.Generator:
 
 
 def individual_seed(seed: int, id: int) -> np.random.SeedSequence:
-    """Return the seed of individual ``id``: the same on every machine and at every attempt."""
+    """Return the seed of individual ``id``'s first evaluation: the same on every machine and at every attempt."""
     return np.random.SeedSequence(seed, spawn_key=(_INDIVIDUAL_KEY, id))

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from l2l_dask.evaluation import Evaluation, Status
+from l2l_dask.evaluation import Evaluation, Goal, Status
 
 Outcome: TypeAlias = Literal["finished", "stopped", "failed"]
 
@@ -47,9 +47,9 @@ class Arrived:
 
 @dataclass(frozen=True)
 class Control:
-    """Somebody wants something: "stop" lets what runs end, "stop-now" does not."""
+    """Somebody wants something: "stop" lets what runs end, "stop-now" does not; "enough" is a good end."""
 
-    command: Literal["stop", "stop-now", "pause", "unpause"]
+    command: Literal["stop", "stop-now", "pause", "unpause", "enough"]
     reason: str = ""
 
 
@@ -61,6 +61,13 @@ Event: TypeAlias = Capacity | Asked | Told | Arrived | Control
 @dataclass(frozen=True)
 class Ask:
     """Ask the optimizer for up to ``n`` individuals, and journal them."""
+
+    n: int
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """Enter the ``n`` best individuals once more, as new ones."""
 
     n: int
 
@@ -102,7 +109,7 @@ class Finish:
     reason: str
 
 
-Instruction: TypeAlias = Ask | Tell | Submit | Keep | Pause | Finish
+Instruction: TypeAlias = Ask | Repeat | Tell | Submit | Keep | Pause | Finish
 
 
 @dataclass(frozen=True)
@@ -119,12 +126,18 @@ class Policy:
         By default only what killed its process: an exception comes again with the same seed.
     max_failures_in_a_row
         After so many the experiment fails; 0 for no limit.
+    goal
+        Fitness at which no more is asked; None to use all evaluations up.
+    final
+        So many of the best are evaluated again at the end.
     """
 
     evaluations: int
     retries: int = 1
     retry_on: frozenset[Status] = frozenset({Status.CRASHED})
     max_failures_in_a_row: int = 20
+    goal: Goal | None = None
+    final: int = 0
 
 
 @dataclass
@@ -141,12 +154,18 @@ class Loop:
         Of them, those without a result, each with the attempt that is to be made.
     untold
         Of them, those whose result the optimizer does not know yet.
+    enough
+        Why no more is to be asked, if so.
+    repeated
+        Whether the best were entered once more, after all others.
     """
 
     policy: Policy
     n_asked: int = 0
     in_flight: dict[int, int] = field(default_factory=dict)
     untold: list[int] = field(default_factory=list)
+    enough: str = ""
+    repeated: bool = False
     capacity: int = 0
     _busy: bool = False  # the optimizer is at work
     _barrier: bool = False  # it wants results before it proposes more
@@ -202,13 +221,15 @@ class Loop:
                     again.append(Submit((e.id,), e.attempt + 1))
                 continue
             final.append(e)
-            self._count_failure(e)
+            self._judge(e)
         self.untold += [e.id for e in final]
         return ([Keep(tuple(final))] if final else []) + again
 
-    def _count_failure(self, e: Evaluation) -> None:
+    def _judge(self, e: Evaluation) -> None:
         if e.status is Status.DONE:
             self._failures, self._first_failure = 0, ""
+            if self.policy.goal is not None and self.policy.goal.met(e.fitness):
+                self.enough = self.enough or f"{self.policy.goal} was reached"
             return
         self._failures += 1
         self._first_failure = self._first_failure or e.error
@@ -224,6 +245,9 @@ class Loop:
             case "stop":
                 self._stopping = self._stopping or reason or "stopped"
                 return []
+            case "enough":
+                self.enough = self.enough or reason
+                return []
             case _:
                 return [self._finish("stopped", reason or "stopped")]
 
@@ -232,8 +256,11 @@ class Loop:
         if self._over or self._busy:
             return []
         ending = self._ending()
+        if ending == "finished" and self.policy.final and not self.repeated:
+            self._busy = self.repeated = True
+            return [Repeat(self.policy.final)]
         if ending:
-            return [self._finish(*ending)]
+            return [self._finish(ending, self._reason(ending))]
         if self.untold:
             ids, self.untold = tuple(sorted(self.untold)), []
             self._busy = True
@@ -246,21 +273,27 @@ class Loop:
 
     @property
     def _asking(self) -> bool:
-        return self.n_asked < self.policy.evaluations and not self._exhausted and not self._stopping
+        ended = self._exhausted or self._stopping or self.enough or self.repeated
+        return self.n_asked < self.policy.evaluations and not ended
 
-    def _ending(self) -> tuple[Outcome, str] | None:
+    def _ending(self) -> Outcome | None:
         """Tell whether this is the end, and which."""
         if self._too_many:
-            return "failed", self._too_many
+            return "failed"
         if self.untold or self.in_flight:
             return None
         if self._stopping:
-            return "stopped", self._stopping
+            return "stopped"
         if not self._asking:
-            return "finished", "the optimizer has nothing more to ask" if self._exhausted else "all evaluations done"
-        if self._barrier:
-            return "failed", "the optimizer asks for nothing although it knows all results"
-        return None
+            return "finished"
+        return "failed" if self._barrier else None
+
+    def _reason(self, outcome: Outcome) -> str:
+        if outcome == "failed":
+            return self._too_many or "the optimizer asks for nothing although it knows all results"
+        if outcome == "stopped":
+            return self._stopping
+        return self.enough or ("the optimizer has nothing more to ask" if self._exhausted else "all evaluations done")
 
     def _finish(self, outcome: Outcome, reason: str) -> Finish:
         self._over = True

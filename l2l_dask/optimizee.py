@@ -6,6 +6,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, ClassVar, TypeAlias
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from l2l_dask.errors import EvaluationError, PluginError
-from l2l_dask.evaluation import Candidate, Objective, Objectives, individual_seed
+from l2l_dask.evaluation import Candidate, Objective, Objectives
 from l2l_dask.space import Params, Space
 
 Fitness: TypeAlias = float | Sequence[float] | Mapping[str, float]
@@ -47,12 +48,13 @@ class Context:
 
     Attributes
     ----------
-    id, attempt
-        Which individual this is, and the how-manieth attempt at it.
+    id, attempt, repeat
+        Which individual this is, the how-manieth attempt at it, and which of its repeats, from 0.
     info
         What the optimizer named (generation, budget, ...).
     seed : int
-        For the simulator, from 1 to 2**31 - 2; the same for the same individual on every machine and attempt.
+        For the simulator, from 1 to 2**31 - 2; the same for the same individual (and repeat) on every machine and
+        attempt.
     rng : numpy.random.Generator
         Seeded likewise.
     """
@@ -63,10 +65,13 @@ class Context:
     saved: dict[str, NDArray[Any]] = field(default_factory=dict)
     _workdir: Path | None = None
 
-    def __post_init__(self) -> None:
-        entropy = individual_seed(self.candidate.seed, self.candidate.id)
-        self.seed = 1 + int(entropy.generate_state(1)[0]) % _MAX_SIMULATOR_SEED
-        self.rng = np.random.default_rng(entropy)
+    @cached_property
+    def seed(self) -> int:
+        return 1 + int(self.candidate.seeds().generate_state(1)[0]) % _MAX_SIMULATOR_SEED
+
+    @cached_property
+    def rng(self) -> np.random.Generator:
+        return np.random.default_rng(self.candidate.seeds())
 
     @property
     def id(self) -> int:
@@ -75,6 +80,10 @@ class Context:
     @property
     def attempt(self) -> int:
         return self.candidate.attempt
+
+    @property
+    def repeat(self) -> int:
+        return self.candidate.repeat
 
     @property
     def info(self) -> Mapping[str, Any]:
@@ -86,6 +95,13 @@ class Context:
         if self._workdir is None:
             self._workdir = Path(mkdtemp(prefix=f"l2l-{self.id}-", dir=self.scratch))
         return self._workdir
+
+    def forget(self) -> None:
+        """Drop what was reported and saved: it is evaluated once more."""
+        self.curve.clear()
+        self.saved.clear()
+        for name in ("seed", "rng"):
+            self.__dict__.pop(name, None)
 
     def report(self, step: float, value: float) -> None:
         """Record a point of the inner loop's learning curve."""
@@ -118,7 +134,7 @@ class Optimizee(ABC):
     space : Space
     objectives : Objectives, or what makes them: ``minimize("rmse")``
     batch_size : int
-        How many individuals :meth:`evaluate_batch` takes at once.
+        How many evaluations :meth:`evaluate_batch` takes at once; where it is more than 1, that is what is called.
     """
 
     space: Space
@@ -140,7 +156,16 @@ class Optimizee(ABC):
         """
 
     def evaluate_batch(self, params: Sequence[Params], contexts: Sequence[Context]) -> Sequence[Fitness]:
-        """Evaluate several parameter sets at once; for simulators that gain from it."""
+        """Evaluate up to :attr:`batch_size` parameter sets at once; for simulators that gain from it.
+
+        The time limit of an evaluation is that of the batch. Where it raises, crashes or takes too long, its parameter
+        sets are evaluated one by one, so that only the culprit fails.
+
+        Returns
+        -------
+        sequence of float, sequence of float, or dict
+            One entry per parameter set, as :meth:`evaluate` returns.
+        """
         return [self.evaluate(p, c) for p, c in zip(params, contexts, strict=True)]
 
     def targets(self) -> Mapping[str, Target]:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from multiprocessing import Pipe
@@ -20,17 +21,19 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from l2l_dask import memory
+from l2l_dask.bundle import Answer, Book
 from l2l_dask.child import Payload
 from l2l_dask.evaluation import Candidate, Evaluation, Status
 
 _LOOK = 0.5  # seconds between two looks at the memory in use
 _TAIL = 4000  # bytes kept of what a failed evaluation printed
+_MUCH = 64 << 20  # bytes printed by running evaluations, at most; more is thrown away
 _LAST_BREATH = 5.0
 _SETUP = 600.0  # seconds that setup() may take at least, where evaluations have a limit
 
 
 class Child:
-    """One process that evaluates one candidate at a time, kept warm; started anew when it was lost.
+    """One process that evaluates one thing after the other, kept warm; started anew when it was lost.
 
     Parameters
     ----------
@@ -53,30 +56,36 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._problem = ""
+        self._begun = 0.0, 0.0  # the present unit: by the clock, and by one that nobody sets
+        self._printed = 0  # bytes before that
         self._trusted = math.inf  # until then it does not end by itself
         self._scratch = Path(tempfile.mkdtemp(prefix="l2l-child-", dir=folder))
         self._output = (self._scratch / "printed").open("a+b", buffering=0)
         # The kernel ties a child to the life of the thread that started it: this one lives as long as we do.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="l2l-starter")
 
-    def evaluate(self, candidate: Candidate) -> Evaluation:
-        """Evaluate, whatever happens."""
-        begun = Evaluation(
-            candidate.id, Status.FAILED, candidate.attempt, host=socket.gethostname(), started=time.time()
-        )
+    def evaluate(self, candidates: Sequence[Candidate]) -> list[Evaluation]:
+        """Evaluate, whatever happens: one result for each candidate, in their order."""
+        book = Book(candidates, self._payload.batch_size)
+        while not book.over:
+            self._work_on(book)
+        return book.results()
+
+    def _work_on(self, book: Book) -> None:
+        """Do what there is to do, up to the loss of the process."""
+        self._begun = time.time(), time.monotonic()
         try:
-            self._output.truncate(0)
             if self._process is not None and self._is_ending():
-                self.kill()  # this evaluation is not to blame
+                self.kill()
+            self._forget_printed()
             if self._process is None:
                 self._starter.submit(self._start).result()
             if self._problem:
-                problem, self._problem = self._problem, ""
-                return self._failed(begun, Status.FAILED, problem)
-            begun = replace(begun, started=time.time())
-            return self._exchange(candidate, begun)
+                book.fail(self._failed(Status.FAILED, self._problem))
+            else:
+                self._converse(book)
         except (EOFError, OSError):
-            return self._failed(begun, Status.CRASHED, self._obituary())
+            book.blame(self._failed(Status.CRASHED, self._obituary()))
         finally:
             self._trusted = time.monotonic() + 0.9 * self._payload.idle
 
@@ -112,23 +121,39 @@ class Child:
             ours.recv_bytes().decode() if ready else f"TimeoutError: setup() took longer than {patience:g} s"
         )
 
-    def _exchange(self, candidate: Candidate, begun: Evaluation) -> Evaluation:
+    def _converse(self, book: Book) -> None:
+        """Hand over all that is to be done, and take the answers."""
         assert self._connection is not None
-        self._connection.send_bytes(pickle.dumps(candidate))
+        self._connection.send_bytes(pickle.dumps(book.units()))
+        while True:
+            trouble = self._await_answer()
+            if trouble is not None:
+                book.blame(trouble)
+                return
+            answer: Answer = pickle.loads(self._connection.recv_bytes())
+            tail = self._tail() if any(e.error for e in answer.ended) else ""
+            book.end([replace(e, error=e.error + tail) if e.error else e for e in answer.ended])
+            if not answer.begins:
+                return
+            book.begin(answer.begins)
+            self._begun, self._printed = (time.time(), time.monotonic()), answer.printed
+
+    def _await_answer(self) -> Evaluation | None:
+        """Wait for the process; return why it was killed, if it was."""
+        assert self._connection is not None
         until = time.monotonic() + self._timeout
         while not self._connection.poll(max(0.0, min(until - time.monotonic(), _LOOK))):
             if time.monotonic() >= until:
-                return self._failed(begun, Status.TIMED_OUT, f"TimeoutError: took longer than {self._timeout:g} s")
+                return self._failed(Status.TIMED_OUT, f"TimeoutError: took longer than {self._timeout:g} s")
             used = self._memory() if self._memory_limit else 0
             if used > self._memory_limit:
                 limit = self._memory_limit
                 return self._failed(
-                    begun, Status.CRASHED, f"MemoryError: used {used / 1e6:.0f} MB, the limit is {limit / 1e6:.0f} MB"
+                    Status.CRASHED, f"MemoryError: used {used / 1e6:.0f} MB, the limit is {limit / 1e6:.0f} MB"
                 )
-        result: Evaluation = pickle.loads(self._connection.recv_bytes())
-        if result.error:
-            result = replace(result, error=result.error + self._tail())
-        return result
+            if os.fstat(self._output.fileno()).st_size > _MUCH:
+                self._forget_printed()
+        return None
 
     def _memory(self) -> int:
         """Measure what the process and all it started use; where that is too much, with shared pages counted once."""
@@ -137,10 +162,19 @@ class Child:
         used = memory.resident(family)
         return memory.proportional(family) if used > self._memory_limit else used
 
-    def _failed(self, begun: Evaluation, status: Status, reason: str) -> Evaluation:
-        finished = time.time()
+    def _failed(self, status: Status, reason: str) -> Evaluation:
+        """End the process, and say why; of whom is not said."""
+        started, since = self._begun
+        took = time.monotonic() - since
         self.kill()
-        return replace(begun, status=status, finished=finished, error=reason + self._tail())
+        return Evaluation(
+            -1,
+            status,
+            error=reason + self._tail(),
+            host=socket.gethostname(),
+            started=started,
+            finished=started + took,
+        )
 
     def _obituary(self) -> str:
         """Say how the process ended."""
@@ -161,9 +195,14 @@ class Child:
         if self._output.closed:
             return ""
         self._output.seek(0, os.SEEK_END)
-        self._output.seek(max(0, self._output.tell() - _TAIL))
+        end = self._output.tell()
+        self._output.seek(max(self._printed if self._printed <= end else 0, end - _TAIL))
         printed = self._output.read().decode(errors="replace").strip("\n")
         return f"\nprinted:\n{printed}" if printed else ""
+
+    def _forget_printed(self) -> None:
+        self._output.truncate(0)
+        self._printed = 0
 
     def kill(self) -> None:
         """End the process and all that it started."""

@@ -17,11 +17,11 @@ from l2l_dask.errors import ClusterError
 from l2l_dask.evaluating import Where
 from l2l_dask.evaluation import Status
 from l2l_dask.executors import Executor, Serial
-from l2l_dask.loop import Control
+from l2l_dask.loop import Control, Policy
 from l2l_dask.progress import Progress
 from l2l_dask.replay import replay
 from l2l_dask.signals import obeying
-from l2l_dask.trajectory import INITIAL, RETRY, Record, Trajectory, Writer, load
+from l2l_dask.trajectory import FINAL, INITIAL, RETRY, Record, Trajectory, Writer, load
 
 OnProgress: TypeAlias = Callable[[Progress], None]
 
@@ -32,10 +32,17 @@ def drive(
     *,
     trust: bool = False,
     retry_failed: bool = False,
+    extended: bool = False,
     on_progress: OnProgress | None = None,
     on_driver: Callable[[Driver], None] | None = None,
 ) -> Trajectory:
-    """Bring a store to its end, from wherever it is."""
+    """Bring a store to its end, from wherever it is.
+
+    Parameters
+    ----------
+    extended
+        Whether an experiment that ended is to search on: its best are then evaluated again at its new end.
+    """
     problem, run = plan.problem, plan.config.run
     optimizer = plan.build_optimizer()
     writer = Writer(plan.store, problem.space)
@@ -47,9 +54,17 @@ def drive(
         with opened(plan, client) as executor:
             executor.start(problem.optimizee, where)
             retries = _failed(writer.record) if retry_failed else []
-            policy = description.policy(run)
-            policy = replace(policy, evaluations=max(policy.evaluations, len(writer.record) + len(retries)))
-            driver = Driver(optimizer, executor, writer, policy, on_progress=on_progress)
+            origin = writer.record["origin"]
+            driver = Driver(
+                optimizer,
+                executor,
+                writer,
+                _policy(plan, writer.record, len(retries)),
+                sampling=description.sampling(run),
+                wall_time=run.wall_time,
+                repeated=bool(len(origin) and origin[-1] == FINAL) and not extended,
+                on_progress=on_progress,
+            )
             if not len(writer.record) and run.initial:
                 driver.adopt(np.array(plan.initial_x()), INITIAL)
             if retries:
@@ -68,9 +83,17 @@ def drive(
     return load(plan.store)
 
 
+def _policy(plan: description.Plan, record: Record, retries: int) -> Policy:
+    """Return the user's policy; what is evaluated again comes on top of the budget."""
+    policy = description.policy(plan.config.run, plan.problem.objectives)
+    budget = policy.evaluations + int((record["origin"] == FINAL).sum())
+    return replace(policy, evaluations=max(budget, len(record) + retries))
+
+
 def _failed(record: Record) -> list[int]:
     """List the rows that failed and were not retried yet."""
     failed = np.isin(record["status"], [Status.FAILED, Status.TIMED_OUT, Status.CRASHED])
+    failed[record["origin"] == FINAL] = False
     failed[record["retry_of"][record["origin"] == RETRY]] = False
     return [int(i) for i in np.flatnonzero(failed)]
 
@@ -91,10 +114,10 @@ def opened(plan: description.Plan, client: Any) -> Iterator[Executor]:
 
     paths = shipping.user_paths()
     if client is not None:
-        yield Dask(client, timeout, paths, cwd)
+        yield Dask(client, timeout, paths, cwd, bundle=section.bundle)
         return
     with cluster.open(section.profile, section.workers) as (connected, local):
-        yield Dask(connected, timeout, paths, cwd, local=local)
+        yield Dask(connected, timeout, paths, cwd, local=local, bundle=section.bundle)
 
 
 class Handle:

@@ -7,6 +7,7 @@ import that fails there is a recorded error, never a dead worker.
 from __future__ import annotations
 
 import logging
+import pickle
 import queue
 import signal
 import threading
@@ -60,16 +61,16 @@ class EvaluationPlugin(WorkerPlugin):
             with suppress(OSError):
                 child.close()
 
-    def evaluate(self, candidate: Candidate) -> Evaluation:
+    def evaluate(self, candidates: list[Candidate]) -> list[Evaluation]:
         """Evaluate in a free child process."""
         child = self._children.get()
         try:
-            return replace(child.evaluate(candidate), worker=self._worker_name)
+            return [replace(e, worker=self._worker_name) for e in child.evaluate(candidates)]
         finally:
             self._children.put(child)
 
 
-def evaluate(plugin: str, candidate: Candidate) -> Evaluation:
-    """Evaluate one candidate on the worker that runs this; the function that is submitted to Dask."""
+def evaluate(plugin: str, candidates: bytes) -> list[Evaluation]:
+    """Evaluate pickled candidates on the worker that runs this; the function that is submitted to Dask."""
     found = cast(EvaluationPlugin, get_worker().plugins[plugin])
-    return found.evaluate(candidate)
+    return found.evaluate(pickle.loads(candidates))

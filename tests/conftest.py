@@ -119,6 +119,13 @@ def temp(tmp_path, monkeypatch):
     return folder
 
 
+class OneByOne(Child):
+    """A child process that is also given single candidates."""
+
+    def evaluate(self, candidates):
+        return super().evaluate(candidates) if isinstance(candidates, list) else super().evaluate([candidates])[0]
+
+
 @pytest.fixture
 def child_of(temp):
     """Make children; they are closed after the test."""
@@ -127,8 +134,9 @@ def child_of(temp):
     def make(what, timeout=30.0, memory_limit=0, paths=(), cwd=""):
         space = Space({"x": Real(0, 1)})
         optimizee = what if isinstance(what, Optimizee) else FunctionOptimizee(what, space, minimize("f"))
-        payload = Payload(shipping.pack(optimizee), Where("nowhere.zarr", "", 1), paths, cwd)
-        made.append(Child(payload, timeout, memory_limit))
+        packed = shipping.pack(optimizee)
+        payload = Payload(packed, Where("nowhere.zarr", "", 1), paths, cwd, batch_size=optimizee.batch_size)
+        made.append(OneByOne(payload, timeout, memory_limit))
         return made[-1]
 
     yield make

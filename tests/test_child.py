@@ -81,14 +81,14 @@ def test_an_optimizee_whose_module_is_missing_in_the_child_fails_each_evaluation
     blind = Child(by_reference, 30)
     try:
         for id in range(2):
-            failed = blind.evaluate(candidate(id))
+            failed = blind.evaluate([candidate(id)])[0]
             assert failed.status is Status.FAILED
             assert first_line(failed) == "ModuleNotFoundError: No module named 'only_here'"
     finally:
         blind.close()
     seeing = Child(Payload(by_reference.optimizee, NOWHERE, paths=(str(tmp_path),)), 30)
     try:
-        assert seeing.evaluate(candidate()).fitness == (1.0,)
+        assert seeing.evaluate([candidate()])[0].fitness == (1.0,)
     finally:
         seeing.close()
     assert by_value.evaluate(candidate()).fitness == (1.0,)
@@ -163,7 +163,7 @@ def test_a_busy_child_and_all_that_it_started_die_with_the_process_that_started_
             time.sleep(1000)
         optimizee = FunctionOptimizee(busy, Space({{"x": Real(0, 1)}}), minimize("f"))
         child = Child(Payload(shipping.pack(optimizee), Where("", "", 1)))
-        threading.Thread(target=child.evaluate, args=[Candidate(0, {{"x": 0.5}}, 1)]).start()
+        threading.Thread(target=child.evaluate, args=[[Candidate(0, {{"x": 0.5}}, 1)]]).start()
         while not os.path.exists({str(note)!r}) or not os.path.getsize({str(note)!r}):
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -194,17 +194,17 @@ def short_of_patience(temp):
 def test_a_child_without_work_ends_by_itself_with_what_it_left_and_is_started_again(
     short_of_patience, wait_until, alive
 ):
-    before = short_of_patience.evaluate(candidate(0))
+    before = short_of_patience.evaluate([candidate(0)])[0]
     assert before.status is Status.DONE
     wait_until(lambda: not any(alive(int(pid)) for pid in before.fitness))
-    after = short_of_patience.evaluate(candidate(1))
+    after = short_of_patience.evaluate([candidate(1)])[0]
     assert after.status is Status.DONE
     assert after.fitness != before.fitness
 
 
 def test_no_work_is_given_to_a_child_that_is_about_to_end(short_of_patience):
     for id in range(4):
-        assert short_of_patience.evaluate(candidate(id)).status is Status.DONE
+        assert short_of_patience.evaluate([candidate(id)])[0].status is Status.DONE
         time.sleep(0.91 + 0.03 * id)
 
 

@@ -15,6 +15,9 @@ CLUSTER = click.option(
 )
 WORKERS = click.option("--workers", type=click.IntRange(min=1), help="Local workers; one per core if not given.")
 EVALUATIONS = click.option("--evaluations", type=click.IntRange(min=1), help="How many individuals to evaluate in all.")
+WALL_TIME = click.option(
+    "--wall-time", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Ask no more after so many seconds."
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 REPORT = click.option("--report/--no-report", default=True, help="Whether to write STORE/report.html at the end.")
 
@@ -32,6 +35,8 @@ def cli() -> None:
 @WORKERS
 @EVALUATIONS
 @click.option("--seed", type=click.IntRange(min=0), help="Same seed, same search.")
+@WALL_TIME
+@click.option("--bundle/--no-bundle", default=None, help="Whether short evaluations may share a future.")
 @REPORT
 @JSON
 def run(config: Path, report: bool, as_json: bool, **overrides: Any) -> None:
@@ -51,6 +56,8 @@ def run(config: Path, report: bool, as_json: bool, **overrides: Any) -> None:
 @WORKERS
 @CLUSTER
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds per evaluation.")
+@WALL_TIME
+@click.option("--target", type=float, metavar="F", help="Ask no more once the fitness is as good as this.")
 @click.option("--trust-record", is_flag=True, help="Go on although the optimizer would not ask the same again.")
 @REPORT
 @JSON

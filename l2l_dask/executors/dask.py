@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import itertools
 import math
+import pickle
 import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeAlias
@@ -18,18 +21,19 @@ import distributed
 from distributed import Client, as_completed
 
 from l2l_dask import shipping, worker
+from l2l_dask.aside import Aside
 from l2l_dask.child import Payload
 from l2l_dask.errors import ClusterError, LostError
 from l2l_dask.evaluating import Where, described
 from l2l_dask.evaluation import Candidate, Evaluation, Status
 from l2l_dask.executors.base import Executor
+from l2l_dask.executors.sizing import Sizing
 from l2l_dask.optimizee import Optimizee
 
 Future: TypeAlias = distributed.Future[Any]
 
-_DEEPEST_RESERVE = 8  # evaluations waiting per slot, at most
-_LATENCY = 0.05  # seconds of work to keep waiting at a slot
 _LOOK = 1.0
+_START = 60.0  # seconds that the workers may take to get ready
 _PATIENCE = 3.0  # seconds that the scheduler may take to answer
 _HURRY = 1.0  # seconds that all results of one moment may take together
 _APART = 0.01
@@ -37,7 +41,7 @@ _APART = 0.01
 
 @dataclass
 class Dask(Executor):
-    """One future per candidate on a Dask cluster, each evaluated in a child process of its worker.
+    """One future per candidate (or bundle of them) on a Dask cluster, evaluated in a child process of its worker.
 
     Parameters
     ----------
@@ -49,6 +53,8 @@ class Dask(Executor):
         Where user modules are imported from, and the folder to work in, on workers that see the same files.
     local
         Whether the workers are this process's own.
+    bundle
+        Whether short evaluations may share a future.
     """
 
     client: Client
@@ -56,12 +62,13 @@ class Dask(Executor):
     paths: tuple[str, ...] = ()
     cwd: str = field(default_factory=lambda: str(Path.cwd()))
     local: bool = False
+    bundle: bool = False
     threaded = True
 
     def __post_init__(self) -> None:
         self._inbox: SimpleQueue[list[Evaluation] | None] = SimpleQueue()
-        self._in_flight: dict[Future, tuple[Candidate, float]] = {}
-        self._seconds = math.nan
+        self._in_flight: dict[Future, tuple[list[Candidate], float]] = {}
+        self._sizing = Sizing(1, bundle=self.bundle)
         self._slots = 0
         self._looked = -math.inf
         self._closed = False
@@ -72,19 +79,33 @@ class Dask(Executor):
         self._count = itertools.count()
 
     def start(self, optimizee: Optimizee, where: Where) -> None:
-        payload = Payload(shipping.pack(optimizee), where, self.paths, self.cwd)
+        size = optimizee.batch_size
+        payload = Payload(shipping.pack(optimizee), where, self.paths, self.cwd, batch_size=size)
+        self._sizing = Sizing(size, bundle=self.bundle)
         self._plugin = f"l2l-{where.uuid}-{where.epoch}"
         plugin = worker.EvaluationPlugin(self._plugin, payload, self.timeout, local=self.local)
         self._clear(f"l2l-{where.uuid}-")
+        aside = Aside("l2l-start")
         try:
-            self.client.register_plugin(plugin, name=self._plugin)
+            aside.do(partial(self.client.register_plugin, plugin, name=self._plugin)).result(_START)
+        except concurrent.futures.TimeoutError as error:
+            raise ClusterError(
+                f"the workers at {self._address} did not get ready within {_START:g} s: do they all run?"
+            ) from error
         except (ImportError, AttributeError, OSError, TimeoutError) as error:
             raise ClusterError(
-                f"the workers at {self.client.scheduler_info()['address']} cannot take the experiment ({error}): "
+                f"the workers at {self._address} cannot take the experiment ({error}): "
                 "install the same l2l_dask there as here"
             ) from error
+        finally:
+            aside.end()
         self._collector = threading.Thread(target=self._collect, name="l2l-collector", daemon=True)
         self._collector.start()
+
+    @property
+    def _address(self) -> str:
+        scheduler: Any = self.client.scheduler
+        return str(scheduler.address)
 
     def _clear(self, prefix: str) -> None:
         """End what a driver of the same store that was killed left on the workers."""
@@ -118,16 +139,18 @@ class Dask(Executor):
 
     @property
     def capacity(self) -> int:
-        """Slots, and a reserve that hides the way to the workers; none when evaluations are long."""
-        reserve = 0.0 if math.isnan(self._seconds) else _LATENCY / max(self._seconds, 1e-9)
-        return self.slots + int(self.slots * min(_DEEPEST_RESERVE, reserve))
+        return self._sizing.capacity(self.slots)
 
     def submit(self, candidates: Sequence[Candidate]) -> None:
-        keys = [f"{self._plugin}-{c.id}-{c.attempt}-{next(self._count)}" for c in candidates]
-        futures = self.client.map(worker.evaluate, [self._plugin] * len(keys), list(candidates), key=keys, pure=False)
+        self._submit(self._sizing.pieces(candidates, self._slots, len(self._in_flight)))
+
+    def _submit(self, pieces: list[list[Candidate]]) -> None:
+        keys = [f"{self._plugin}-{piece[0].id}-{piece[0].attempt}-{next(self._count)}" for piece in pieces]
+        packed = [pickle.dumps(piece) for piece in pieces]
+        futures = self.client.map(worker.evaluate, [self._plugin] * len(keys), packed, key=keys, pure=False)
         now = time.time()
-        for future, candidate in zip(futures, candidates, strict=True):
-            self._in_flight[future] = candidate, now
+        for future, piece in zip(futures, pieces, strict=True):
+            self._in_flight[future] = piece, now
         self._await(futures)
 
     def _collect(self) -> None:
@@ -144,7 +167,7 @@ class Dask(Executor):
     def _receive(self, futures: list[Future]) -> None:
         """Hand on what has ended; a result that is slow to come, or that cannot be read, keeps no other waiting."""
         good = [f for f in futures if f.status == "finished"]
-        results: dict[Any, Evaluation | None] = {}
+        results: dict[Any, list[Evaluation] | None] = {}
         try:
             if good:
                 results = self.client.sync(self._fetch, good, callback_timeout=_HURRY)
@@ -154,12 +177,12 @@ class Dask(Executor):
                 loop.add_callback(self._receive_alone, future, n * _APART)
             futures = [f for f in futures if f not in good]
         found = [(f, results.get(f.key) or self._without_result(f)) for f in futures]
-        self._inbox.put([self._ended(future, result) for future, result in found if result is not None])
+        self._inbox.put([e for future, result in found if result is not None for e in self._ended(future, result)])
 
-    async def _fetch(self, futures: list[Future]) -> dict[Any, Evaluation | None]:
+    async def _fetch(self, futures: list[Future]) -> dict[Any, list[Evaluation] | None]:
         """Gather results; None for one that is none any more."""
         by_key = {future.key: future for future in futures}
-        results: dict[Any, Evaluation | None] = await self.client.gather(by_key, errors="skip", asynchronous=True)
+        results: dict[Any, list[Evaluation] | None] = await self.client.gather(by_key, errors="skip", asynchronous=True)
         return results
 
     async def _receive_alone(self, future: Future, delay: float) -> None:
@@ -174,41 +197,45 @@ class Dask(Executor):
         if result is None:
             self._await([future])
         else:
-            self._inbox.put([self._ended(future, result)])
+            self._inbox.put(self._ended(future, result))
 
     def _await(self, futures: list[Future]) -> None:
         self._completed.update(futures)
         self._something.set()
 
-    def _ended(self, future: Future, result: Evaluation) -> Evaluation:
+    def _ended(self, future: Future, results: list[Evaluation]) -> list[Evaluation]:
         _, submitted = self._in_flight.pop(future)
         future.release()
-        return replace(result, submitted=submitted)
+        self._sizing.note(results)
+        return [replace(e, submitted=submitted) for e in results]
 
-    def _failed(self, future: Future, reason: str, status: Status = Status.FAILED) -> Evaluation:
-        candidate, _ = self._in_flight[future]
-        return Evaluation(candidate.id, status, candidate.attempt, error=reason)
+    def _failed(self, future: Future, reason: str, status: Status = Status.FAILED) -> list[Evaluation]:
+        candidates, _ = self._in_flight[future]
+        return [Evaluation(c.id, status, c.attempt, error=reason) for c in candidates]
 
-    def _without_result(self, future: Future) -> Evaluation | None:
+    def _without_result(self, future: Future) -> list[Evaluation] | None:
         """Decide what becomes of a future without a result; None if there will be one."""
         if future.status == "error":
             error: Any = future.exception()
-            if type(error).__name__ == "KilledWorker":
+            if type(error).__name__ != "KilledWorker":
+                return self._failed(future, described(error))
+            if len(self._in_flight[future][0]) == 1:
                 return self._failed(future, f"KilledWorker: {error}", Status.CRASHED)
-            return self._failed(future, described(error))
-        if future.status != "cancelled":  # its result was lost: it is computed again
+            self._submit_again(future)  # one by one: who did it?
+        elif future.status != "cancelled":  # its result was lost: it is computed again
             self._await([future])
         elif not self._closed:
-            self._submit_again(future)
+            if _reason(future) == "scheduler-connection-lost" or self.client.status != "running":
+                self._give_up(OSError("the connection to it broke"))
+            else:
+                self._submit_again(future)
         return None
 
     def _submit_again(self, future: Future) -> None:
-        if _reason(future) == "scheduler-connection-lost" or self.client.status != "running":
-            self._give_up(OSError("the connection to it broke"))
-            return
-        candidate, _ = self._in_flight.pop(future)
+        """Submit the candidates of a future once more, each by itself."""
+        candidates, _ = self._in_flight.pop(future)
         future.release()
-        self.submit([candidate])
+        self._submit([[candidate] for candidate in candidates])
 
     def _give_up(self, error: Exception) -> None:
         """Let :meth:`collect` raise."""
@@ -230,9 +257,6 @@ class Dask(Executor):
             raise self._defect
         if not ended and (self._lost or self.client.status not in ("running", "connecting")):
             raise LostError(f"the scheduler was lost ({self._lost or self.client.status})")
-        for e in ended:
-            if not math.isnan(e.seconds):
-                self._seconds = e.seconds if math.isnan(self._seconds) else 0.9 * self._seconds + 0.1 * e.seconds
         return ended
 
     def wake(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import chdir
 from dataclasses import replace
 
-from l2l_dask.evaluating import Where, described, evaluate
+from l2l_dask.evaluating import Where, described, evaluate_all
 from l2l_dask.evaluation import Candidate, Evaluation, Status
 from l2l_dask.executors.base import Executor
 from l2l_dask.optimizee import Optimizee
@@ -45,16 +45,23 @@ class Serial(Executor):
     def submit(self, candidates: Sequence[Candidate]) -> None:
         self._waiting.extend(candidates)
 
+    @property
+    def capacity(self) -> int:
+        return self._optimizee.batch_size
+
     def collect(self, timeout: float) -> list[Evaluation]:
         if not self._waiting:
             time.sleep(timeout)
             return []
-        submitted, candidate = time.time(), self._waiting.popleft()
+        n = min(len(self._waiting), self._optimizee.batch_size)
+        submitted, candidates = time.time(), [self._waiting.popleft() for _ in range(n)]
         if self._problem:
-            return [Evaluation(candidate.id, Status.FAILED, candidate.attempt, error=self._problem, worker="serial")]
+            return [
+                Evaluation(c.id, Status.FAILED, c.attempt, error=self._problem, worker="serial") for c in candidates
+            ]
         with chdir(self._cwd):
-            result = evaluate(self._optimizee, candidate, self._where)
-        return [replace(result, submitted=submitted, worker="serial")]
+            ended = evaluate_all(self._optimizee, candidates, self._where)
+        return [replace(e, submitted=submitted, worker="serial") for e in ended]
 
     def close(self) -> None:
         self._waiting.clear()
