@@ -98,6 +98,13 @@ def test_files_of_the_same_name_in_different_folders_are_different(tmp_path, mon
             r"no optimizer is called 'no-such-thing': expected one of .*random.*, or package.module:name",
         ),
         ("no_such_module:Thing", "'no_such_module:Thing' cannot be imported"),
+        ("broken_module:f", "'broken_module:f' cannot be imported: ZeroDivisionError"),
+        ("leaving_module:f", "'leaving_module:f' cannot be imported: SystemExit: good bye"),
+        ("random:f", r"random has no 'f'.*; .*/random.py is named by 'random.py:f'"),
+        (
+            "optimizers.mine:f",
+            r"No module named 'optimizers.mine'.*/optimizers/mine.py is named by 'optimizers/mine.py:f'",
+        ),
         ("optimizers.qmc:NoSuchThing", "optimizers.qmc has no 'NoSuchThing'"),
         ("nowhere.py:f", "there is no file .*nowhere.py"),
         ("broken.py:f", "broken.py cannot be imported: ZeroDivisionError"),
@@ -108,6 +115,11 @@ def test_files_of_the_same_name_in_different_folders_are_different(tmp_path, mon
 def test_what_cannot_be_found_is_named_in_one_line(tmp_path, monkeypatch, reference, message):
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "broken.py").write_text("1 / 0\n")
+    (tmp_path / "broken_module.py").write_text("1 / 0\n")
+    (tmp_path / "leaving_module.py").write_text("raise SystemExit('good\\nbye')\n")
+    (tmp_path / "random.py").write_text("f = 1\n")
+    (tmp_path / "optimizers").mkdir()
+    (tmp_path / "optimizers" / "mine.py").write_text("f = 1\n")
     (tmp_path / "typo.py").write_text("def f(:\n")
     (tmp_path / "empty.py").write_text("")
     with pytest.raises(PluginError, match=message) as caught:
@@ -122,6 +134,31 @@ def test_a_file_that_could_not_be_imported_is_read_again_once_it_is_mended(tmp_p
         registry.find("optimizees", "mended.py:f", tmp_path)
     (tmp_path / "mended.py").write_text("f = 'mended now'\n")
     assert registry.find("optimizees", "mended.py:f", tmp_path) == "mended now"
+
+
+def test_a_file_that_changed_is_loaded_anew_also_within_a_second(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for number in (1, 2, 1):
+        (tmp_path / "changing.py").write_text(f"f = {number}\n")
+        assert registry.find("optimizees", "changing.py:f", tmp_path) == number
+    again = registry.load_file(tmp_path / "changing.py")
+    assert registry.load_file(tmp_path / "changing.py") is again
+
+
+def test_a_file_that_would_get_another_folders_helper_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "helper_of_two.py").write_text(f"NAME = {folder!r}\n")
+        (tmp_path / folder / "model.py").write_text("from helper_of_two import NAME\n")
+    assert registry.find("optimizees", "model.py:NAME", tmp_path / "one") == "one"
+    with pytest.raises(PluginError, match=r"two/model.py imports 'helper_of_two', which is .*/one/helper") as caught:
+        registry.find("optimizees", "model.py:NAME", tmp_path / "two")
+    assert "rename one of them" in str(caught.value)
+    (tmp_path / "two" / "model.py").write_text("import random\nNAME = 'two'\n")
+    (tmp_path / "two" / "random.py").write_text("")  # Python's own is meant
+    assert registry.find("optimizees", "model.py:NAME", tmp_path / "two") == "two"
+    sys.modules.pop("helper_of_two")
 
 
 def test_a_shadowed_plug_in_names_the_path_that_shadows_it(tmp_path, monkeypatch):
