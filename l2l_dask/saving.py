@@ -27,12 +27,12 @@ def save_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]], *, durable: bo
                 os.fsync(file.fileno())
     if durable:
         for part in (folder, folder.parent, folder.parent.parent):
-            sync_folder(part)
+            sync(part)
 
 
-def sync_folder(folder: Path) -> None:
-    """Bring a folder's entries to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -238,7 +238,7 @@ def test_a_disk_that_fills_up_is_one_line_and_the_run_goes_on_when_there_is_room
     _, err = process.communicate(timeout=PATIENCE)
     last = err.splitlines()[-1]
     assert process.returncode == 1
-    assert last.endswith("journal-000001.log cannot be written: File too large")
+    assert last.endswith("journal-000001-000000.log cannot be written: File too large")
     assert "Traceback" not in err
     assert load(site.layout.root).state == "interrupted"
     ended = site.finish()

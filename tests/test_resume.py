@@ -213,7 +213,7 @@ def test_nothing_is_evaluated_or_told_before_it_is_in_the_journal(tmp_path):
     class Watching(RandomSearch):
         def _tell(self, evaluations):
             *_, results, tell = read(journal)
-            assert [row["id"] for row in results["rows"]] == tell["ids"] == evaluations.ids.tolist()
+            assert results["id"] == tell["ids"] == evaluations.ids.tolist()
 
     def watched(params, context):
         *_, ask = read(journal)

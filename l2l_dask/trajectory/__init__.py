@@ -1,11 +1,13 @@
 """The trajectory: everything that was tried and what came of it, durable in a Zarr group."""
 
+from l2l_dask.trajectory.creating import create, refuse
 from l2l_dask.trajectory.layout import send
 from l2l_dask.trajectory.reader import Individual, Trajectory, load
-from l2l_dask.trajectory.record import INITIAL, OPTIMIZER, RETRY, Event, Record
-from l2l_dask.trajectory.writer import Writer, create, refuse
+from l2l_dask.trajectory.record import FINAL, INITIAL, OPTIMIZER, RETRY, Event, Record
+from l2l_dask.trajectory.writer import Writer, mended
 
 __all__ = [
+    "FINAL",
     "INITIAL",
     "OPTIMIZER",
     "RETRY",
@@ -16,6 +18,7 @@ __all__ = [
     "Writer",
     "create",
     "load",
+    "mended",
     "refuse",
     "send",
 ]

@@ -1,13 +1,14 @@
-"""The Zarr arrays of a store: their schema, and writing them in whole chunks.
+"""The Zarr arrays of a store: which there are, and making them.
 
-Rows are individuals. The driver holds the chunks that may still change in memory and writes them whole, the ``status``
-column last and in ascending order, so that a reader who loads ``status`` first never sees a row that is not complete.
+Rows are individuals. Chunks are compressed with a checksum inside, so that whoever reads one notices if a power failure
+spoilt it.
 """
 
 from __future__ import annotations
 
+import errno
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,19 +17,22 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import DTypeLike, NDArray
+from zarr.codecs import ZstdCodec
 
 from l2l_dask.errors import StoreError
 from l2l_dask.evaluation import UNUSED, Objectives, Status
 from l2l_dask.space import Categorical, Space
+from l2l_dask.trajectory.files import Files
 from l2l_dask.trajectory.record import CORE
 
+LABELS = ("parameter", "objective")  # the arrays that have no row for each individual
 _MIN_ROWS = 1024
 _MAX_ROWS = 16384  # of a chunk: a million rows in less than a thousand files
 _MAX_BYTES = 4 << 20
-
+_NO_DAMAGE = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 # What an optimizer must not name: our own arrays, and our folders.
-RESERVED = CORE | {"evaluation", "dimension", "parameter", "objective"}
+RESERVED = CORE | {"evaluation", "dimension", *LABELS}
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,11 @@ class Column:
 
     def empty(self, rows: int) -> NDArray[Any]:
         shape = (rows,) if self.dimension is None else (rows, self.width)
-        return np.full(shape, self.fill, dtype=object if self.dtype is str else self.dtype)
+        return np.full(shape, self.fill, dtype="T" if self.dtype is str else self.dtype)
+
+    @property
+    def row_bytes(self) -> int:
+        return 32 if self.dtype is str else np.dtype(self.dtype).itemsize * self.width
 
 
 def core_columns(space: Space, objectives: Objectives) -> tuple[Column, ...]:
@@ -69,6 +77,11 @@ def core_columns(space: Space, objectives: Objectives) -> tuple[Column, ...]:
     )
 
 
+def spread_column(width: int) -> Column:
+    """Describe the array for how far repeats of an evaluation lie apart; it is made when the first such comes."""
+    return Column("fitness_sd", "f8", float("nan"), "objective", width)
+
+
 def as_stored(values: NDArray[Any]) -> NDArray[Any]:
     """Convert what an optimizer names to a type that the store has: 64-bit integers or reals."""
     if values.dtype.kind not in "iubf":
@@ -85,155 +98,62 @@ def info_column(name: str, values: NDArray[Any]) -> Column:
     )
 
 
-class Columns:
-    """The arrays of one store, opened for writing.
-
-    Parameters
-    ----------
-    root
-        The store's folder.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        with quiet_zarr():
-            self._group = zarr.open_group(root, mode="r+")
-            self._arrays: dict[str, zarr.Array[Any]] = {
-                name: array for name, array in self._group.arrays() if name not in ("parameter", "objective")
-            }
-        self._schema = {name: _described(name, array) for name, array in self._arrays.items()}
-        self._chunks: dict[int, dict[str, NDArray[Any]]] = {}
-        self._dirty: dict[int, set[str]] = {}
-        status = self._arrays["status"]
-        self.rows_per_chunk: int = status.chunks[0]
-        self.capacity: int = status.shape[0]
-
-    def width(self, name: str) -> int | None:
-        """Return how many values an array has for each row, None if one or if there is none of that name."""
-        column = self._schema.get(name)
-        return column.width if column is not None and column.dimension else None
-
-    @property
-    def names(self) -> set[str]:
-        return set(self._schema)
-
-    def add(self, column: Column) -> None:
-        """Create a further array."""
-        with quiet_zarr():
-            # A driver that was killed in here leaves an array that the consolidated metadata do not know, and empty.
-            self._arrays[column.name] = _create(self._group, column, self.capacity, self.rows_per_chunk, overwrite=True)
-            zarr.consolidate_metadata(self._group.store)
-        self._schema[column.name] = column
-        for chunk in self._chunks.values():
-            chunk[column.name] = column.empty(self.rows_per_chunk)
-
-    def resize(self, capacity: int) -> None:
-        """Change the number of rows; a reader sees the longest ``status`` last, and the shorter first."""
-        if capacity == self.capacity:
-            return
-        last = capacity > self.capacity
-        names = sorted(self._arrays, key=lambda name: (name == "status") == last)
-        with quiet_zarr():
-            for name in names:
-                self._arrays[name].resize((capacity, *self._arrays[name].shape[1:]))
-            zarr.consolidate_metadata(self._group.store)
-        self.capacity = capacity
-
-    def put(self, first: int, values: Mapping[str, NDArray[Any]]) -> None:
-        """Set consecutive rows from ``first`` on, in memory."""
-        n = len(next(iter(values.values())))
-        done = 0
-        while done < n:
-            index, offset = divmod(first + done, self.rows_per_chunk)
-            take = min(n - done, self.rows_per_chunk - offset)
-            chunk = self._chunk(index)
-            for name, column in values.items():
-                chunk[name][offset : offset + take] = column[done : done + take]
-            self._dirty.setdefault(index, set()).update(values)
-            done += take
-
-    def set(self, row: int, values: Mapping[str, Any]) -> None:
-        """Set some columns of one row, in memory."""
-        index, offset = divmod(row, self.rows_per_chunk)
-        chunk = self._chunk(index)
-        for name, value in values.items():
-            chunk[name][offset] = value
-        self._dirty.setdefault(index, set()).update(values)
-
-    def flush(self) -> None:
-        """Write what changed, in whole chunks, ``status`` last; forget the chunks in which nothing is pending.
-
-        Raises
-        ------
-        StoreError
-            If it cannot be written; nothing is forgotten then.
-        """
-        try:
-            for index in sorted(self._dirty):
-                for name in self._dirty[index] - {"status"}:
-                    self._write(index, name)
-            for index in sorted(self._dirty):
-                self._write(index, "status")
-        except OSError as error:
-            raise StoreError(f"{self.root} cannot be written: {error.strerror}") from error
-        self._dirty.clear()
-        for index in [i for i, chunk in self._chunks.items() if self._settled(i, chunk["status"])]:
-            del self._chunks[index]
-
-    def _write(self, index: int, name: str) -> None:
-        start = index * self.rows_per_chunk
-        array, part = self._arrays[name], self._chunks[index][name][: self.capacity - start]
-        array[start : start + len(part)] = part.astype("T") if part.dtype == object else part
-
-    def _settled(self, index: int, status: NDArray[Any]) -> bool:
-        used = status[: self.capacity - index * self.rows_per_chunk]
-        return bool((used != UNUSED).all() and (used != Status.PENDING).all())
-
-    def _chunk(self, index: int) -> dict[str, NDArray[Any]]:
-        """Return a chunk at its full length, also where the arrays end before it does."""
-        if index not in self._chunks:
-            self._chunks[index] = {name: column.empty(self.rows_per_chunk) for name, column in self._schema.items()}
-            for name, part in self._chunks[index].items():
-                if self._exists(name, index):
-                    found = self._load(name, index * self.rows_per_chunk)
-                    part[: len(found)] = found
-        return self._chunks[index]
-
-    def _exists(self, name: str, index: int) -> bool:
-        tail = "/0" if self._schema[name].dimension else ""
-        return (self.root / name / "c" / f"{index}{tail}").exists()
-
-    def _load(self, name: str, start: int) -> NDArray[Any]:
-        part = np.asarray(self._arrays[name][start : start + self.rows_per_chunk])
-        return part.astype(object) if self._schema[name].dtype is str else part
-
-    def rows_in_use(self) -> int:
-        return rows_in_use(np.asarray(self._arrays["status"][:]))
-
-    def read_all(self, rows: int) -> dict[str, NDArray[Any]]:
-        """Read the first rows of every array."""
-        return {name: np.asarray(array[:rows]) for name, array in self._arrays.items()}
-
-
 def create(root: Path, attributes: dict[str, Any], space: Space, objectives: Objectives, capacity: int) -> None:
     """Create the group and its empty arrays."""
+    with quiet_zarr():
+        fill(zarr.create_group(Files(root), attributes=attributes), space, objectives, capacity)
+
+
+def fill(group: zarr.Group, space: Space, objectives: Objectives, capacity: int) -> None:
+    """Create the arrays of a group, empty."""
     columns = core_columns(space, objectives)
     widest = max(column.width for column in columns)
     rows = min(_MAX_ROWS, max(_MIN_ROWS, capacity), max(_MIN_ROWS, _MAX_BYTES // (8 * widest)))
-    with quiet_zarr():
-        group = zarr.create_group(root, attributes=attributes)
-        for column in columns:
-            _create(group, column, capacity, rows)
-        for name, labels in (("parameter", space.labels), ("objective", objectives.names)):
-            array = group.create_array(
-                name, shape=(len(labels),), chunks=(len(labels),), dtype=str, dimension_names=(name,)
-            )
-            array[:] = np.array(labels, dtype="T")
-        choices = {name: list(p.choices) for name, p in space.items() if isinstance(p, Categorical)}
-        group["params"].attrs["choices"] = choices
-        group["status"].attrs["flag_values"] = [UNUSED, *(int(s) for s in Status)]
-        group["status"].attrs["flag_meanings"] = " ".join(["unused", *(s.label for s in Status)])
-        zarr.consolidate_metadata(group.store)
+    for column in columns:
+        create_array(group, column, capacity, rows)
+    for name, labels in zip(LABELS, (space.labels, objectives.names), strict=True):
+        array = group.create_array(
+            name,
+            shape=(len(labels),),
+            chunks=(len(labels),),
+            dtype=str,
+            compressors=_compressor(),
+            dimension_names=(name,),
+            overwrite=True,
+        )
+        array[:] = np.array(labels, dtype="T")
+    choices = {name: list(p.choices) for name, p in space.items() if isinstance(p, Categorical)}
+    group["params"].attrs["choices"] = choices
+    group["status"].attrs["flag_values"] = [UNUSED, *(int(s) for s in Status)]
+    group["status"].attrs["flag_meanings"] = " ".join(["unused", *(s.label for s in Status)])
+    zarr.consolidate_metadata(group.store)
+
+
+def _compressor() -> ZstdCodec:
+    return ZstdCodec(level=0, checksum=True)
+
+
+def create_array(group: zarr.Group, column: Column, capacity: int, rows: int) -> zarr.Array[Any]:
+    """Create the array of a column, in chunks of so many rows; one that is there is replaced."""
+    wide = column.dimension is not None
+    return group.create_array(
+        column.name,
+        shape=(capacity, column.width) if wide else (capacity,),
+        chunks=(rows, column.width) if wide else (rows,),
+        dtype=column.dtype,
+        fill_value=column.fill,
+        compressors=_compressor(),
+        dimension_names=("evaluation", column.dimension) if wide else ("evaluation",),
+        overwrite=True,
+    )
+
+
+def described(name: str, array: zarr.Array[Any]) -> Column:
+    """Read a column's description from its array."""
+    dtype: DTypeLike = str if array.dtype.kind in "TOU" else array.dtype
+    names: Any = array.metadata.to_dict().get("dimension_names")
+    dimension = names[1] if array.ndim == 2 else None
+    return Column(name, dtype, array.fill_value, dimension, array.shape[1] if array.ndim == 2 else 1)
 
 
 def rows_in_use(status: NDArray[Any]) -> int:
@@ -242,34 +162,20 @@ def rows_in_use(status: NDArray[Any]) -> int:
     return int(unused[0]) if len(unused) else len(status)
 
 
-def _create(group: zarr.Group, column: Column, capacity: int, rows: int, *, overwrite: bool = False) -> zarr.Array[Any]:
-    wide = column.dimension is not None
-    return group.create_array(
-        column.name,
-        shape=(capacity, column.width) if wide else (capacity,),
-        chunks=(rows, column.width) if wide else (rows,),
-        dtype=column.dtype,
-        fill_value=column.fill,
-        dimension_names=("evaluation", column.dimension) if wide else ("evaluation",),
-        overwrite=overwrite,
-    )
-
-
-def _described(name: str, array: zarr.Array[Any]) -> Column:
-    dtype: DTypeLike = str if array.dtype.kind in "TOU" else array.dtype
-    names: Any = array.metadata.to_dict().get("dimension_names")
-    dimension = names[1] if array.ndim == 2 else None
-    return Column(name, dtype, array.fill_value, dimension, array.shape[1] if array.ndim == 2 else 1)
+class DamagedError(StoreError):
+    """Arrays that cannot be read."""
 
 
 @contextmanager
-def reading(root: Path) -> Iterator[None]:
+def reading(root: Path, remedy: str = "; `l2l resume STORE` makes its arrays anew from its journal") -> Iterator[None]:
     """Turn what zarr raises over a damaged store into one line."""
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno in _NO_DAMAGE:
+            raise StoreError(f"{root} cannot be read: {error.strerror}") from error
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise StoreError(f"{root} cannot be read, is it damaged? {reason}") from error
+        raise DamagedError(f"{root} cannot be read, is it damaged? {reason}{remedy}") from error
 
 
 @contextmanager

@@ -1,8 +1,11 @@
-"""The journal: an append-only file of checksummed records, one file per epoch (per driver).
+"""The journal: append-only files of checksummed records, one sequence of segments for each epoch (each driver).
 
 A record is its payload's length and CRC-32 (two little-endian unsigned 32-bit numbers) and the payload, a MessagePack
 map. Reading ends at the first record that is empty, cut short or does not match its checksum: what a crash tore off, or
 the zeros that a file system put there.
+
+The first record of a segment, its header, says from where the arrays of the store go on, and which segment came before
+and how long that was. A segment without a header was not started.
 """
 
 from __future__ import annotations
@@ -17,40 +20,74 @@ from typing import Any
 import msgpack  # type: ignore[import-untyped]
 
 from l2l_dask.errors import StoreError
+from l2l_dask.saving import sync
+from l2l_dask.trajectory.layout import Layout
 
 _HEAD = struct.Struct("<II")
+_pack = msgpack.Packer().pack
 
 
 def pack(record: dict[str, Any]) -> bytes:
-    payload: bytes = msgpack.packb(record)
+    payload: bytes = _pack(record)
     return _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
 
 
-def read(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the records of a journal up to the first that is not whole."""
+def _frames(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield where each whole record ends, and its payload."""
     with path.open("rb") as file:
+        end = 0
         while len(head := file.read(_HEAD.size)) == _HEAD.size:
-            length, checksum = _HEAD.unpack(head)
-            payload = file.read(length)
-            if not payload or len(payload) < length or zlib.crc32(payload) != checksum:
+            size, checksum = _HEAD.unpack(head)
+            payload = file.read(size)
+            if not payload or len(payload) < size or zlib.crc32(payload) != checksum:
                 return
-            yield msgpack.unpackb(payload)
+            end += _HEAD.size + size
+            yield end, payload
+
+
+def read(path: Path, length: int | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the records of a journal's file, or of its first ``length`` bytes, up to the first that is not whole."""
+    for end, payload in _frames(path):
+        if length is not None and end > length:
+            return
+        yield msgpack.unpackb(payload)
+
+
+def whole_bytes(path: Path) -> int:
+    """Count the bytes up to the end of the last record that is whole."""
+    return max((end for end, _ in _frames(path)), default=0)
 
 
 class Journal:
-    """The journal that this process appends to.
+    """The file of the journal that this process appends to.
 
     Parameters
     ----------
     path
-        Must exist and be empty: :func:`claim` made it.
+        Emptied if it is there: for the first segment of an epoch, :func:`claim` made it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
-        self._length = 0
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC, 0o644)
+        self.size = 0
         self._pending: list[bytes] = []
+        self._unsynced = False
+
+    def start(self, header: dict[str, Any]) -> None:
+        """Write the first record; from here on, a crash of the machine does not undo the segment.
+
+        Raises
+        ------
+        StoreError
+            If it cannot be written.
+        """
+        self.add(header)
+        self.append(durable=True)
+        try:
+            sync(self.path.parent)
+        except OSError as error:
+            raise StoreError(f"{self.path} cannot be written: {error.strerror}") from error
 
     def add(self, record: dict[str, Any]) -> None:
         """Put a record into the next append."""
@@ -62,31 +99,34 @@ class Journal:
         Parameters
         ----------
         durable
-            Wait until it is on the disk, so that it survives the machine's crash and not just the process's.
+            Wait until it is on the disk, with all that was written before, so that it survives the machine's crash and
+            not just the process's.
 
         Raises
         ------
         StoreError
             If it cannot be written; the file is then as it was before.
         """
-        if not self._pending:
+        if not self._pending and not (durable and self._unsynced):
             return
         data = b"".join(self._pending)
         try:
             written = 0
             while written < len(data):
-                written += os.write(self._file, data[written:])
+                written += os.write(self._file, data[written:] if written else data)
+            self._unsynced = True
             if durable:
                 os.fsync(self._file)
+                self._unsynced = False
         except OSError as error:
             self._cut()
             raise StoreError(f"{self.path} cannot be written: {error.strerror}") from error
         self._pending.clear()
-        self._length += len(data)
+        self.size += len(data)
 
     def _cut(self) -> None:
         try:
-            os.ftruncate(self._file, self._length)
+            os.ftruncate(self._file, self.size)
         except OSError:
             return  # a torn tail is as good: reading stops there
 
@@ -97,9 +137,40 @@ class Journal:
 
 
 def claim(path: Path) -> bool:
-    """Create a journal that must not exist yet: of several drivers at once, one succeeds."""
+    """Create a journal's file that must not exist yet: of several drivers at once, one succeeds."""
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
     except FileExistsError:
         return False
     return True
+
+
+def newest(layout: Layout) -> tuple[int, int] | None:
+    """Find the newest segment that was started; None if there is none."""
+    for epoch, segment in reversed(layout.segments()):
+        if next(read(layout.journal(epoch, segment)), None) is not None:
+            return epoch, segment
+    return None
+
+
+def history(layout: Layout) -> list[tuple[Path, int]]:
+    """List all segments from the very first on, and how long each was when the next was started.
+
+    What a driver that was suspended and replaced appended later is not part of it.
+
+    Raises
+    ------
+    StoreError
+        If one is missing or damaged.
+    """
+    chain: list[tuple[Path, int]] = []
+    at = newest(layout)
+    length = whole_bytes(layout.journal(*at)) if at else 0
+    while at is not None:
+        path = layout.journal(*at)
+        header = next(read(path), None) if path.exists() else None
+        if header is None or whole_bytes(path) < length:
+            raise StoreError(f"{layout.root} is damaged, and so is its journal: {path} is not whole")
+        chain.append((path, length))
+        at, length = (tuple(header["before"][:2]), header["before"][2]) if header["before"] else (None, 0)
+    return chain[::-1]

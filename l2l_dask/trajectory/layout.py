@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from l2l_dask.errors import StoreError
+from l2l_dask.saving import sync
 
 FORMAT = 1
+_SEGMENT = re.compile(r"journal-(\d{6,})-(\d{6,})\.log")
 
 State = Literal["queued", "running", "paused", "finished", "stopped", "failed", "interrupted"]
 Command = Literal["stop", "stop-now", "pause", "unpause"]
@@ -67,12 +70,23 @@ class Layout:
     def saved(self) -> Path:
         return self.root / "saved"
 
-    def journal(self, epoch: int) -> Path:
-        return self.private / f"journal-{epoch:06d}.log"
+    @property
+    def rebuilding(self) -> Path:
+        """There while the arrays are made anew from the journal."""
+        return self.private / "rebuilding"
+
+    def journal(self, epoch: int, segment: int = 0) -> Path:
+        return self.private / f"journal-{epoch:06d}-{segment:06d}.log"
+
+    def segments(self) -> list[tuple[int, int]]:
+        """List the journal's files, ascending: (epoch, segment)."""
+        names = os.listdir(self.private) if self.private.is_dir() else []
+        found = [_SEGMENT.fullmatch(name) for name in names]
+        return sorted((int(match[1]), int(match[2])) for match in found if match)
 
     def epochs(self) -> list[int]:
         """List the epochs that were claimed, ascending."""
-        return sorted(int(path.stem.partition("-")[2]) for path in self.private.glob("journal-*.log"))
+        return sorted({epoch for epoch, _ in self.segments()})
 
 
 def write_atomically(path: Path, data: bytes, *, durable: bool = False) -> None:
@@ -85,6 +99,8 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = False) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(temporary, path)
+        if durable:
+            sync(path.parent)
     except BaseException:
         with suppress(OSError):
             temporary.unlink()

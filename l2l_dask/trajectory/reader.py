@@ -20,7 +20,7 @@ from l2l_dask.evaluation import Objectives, Status
 from l2l_dask.optimizee import Target
 from l2l_dask.saving import load_arrays
 from l2l_dask.space import Categorical, Floats, Integer, Params, Space
-from l2l_dask.trajectory.columns import quiet_zarr, reading, rows_in_use
+from l2l_dask.trajectory.columns import LABELS, quiet_zarr, reading, rows_in_use
 from l2l_dask.trajectory.layout import Layout, State, open_layout, read_json, read_lease
 from l2l_dask.trajectory.lease import PATIENCE, holder_is_gone
 from l2l_dask.trajectory.record import Record
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-_COORDINATES = ("parameter", "objective")
 _UNTOLD_FILL: dict[str, Any] = {"fitness": np.nan, "told": -1, "attempt": 0, "error": "", "saved": ""} | dict.fromkeys(
     ("submitted", "started", "finished"), np.nan
 )
@@ -226,9 +225,7 @@ def _read(layout: Layout) -> Record:
         group = zarr.open_group(layout.root, mode="r")
         status = np.asarray(group["status"][:])  # type: ignore[index]
         n = rows_in_use(status)
-        columns = {
-            name: np.asarray(array[:n]) for name, array in group.arrays() if name not in (*_COORDINATES, "status")
-        }
+        columns = {name: np.asarray(array[:n]) for name, array in group.arrays() if name not in (*LABELS, "status")}
     columns["status"] = status[:n]
     pending = columns["status"] == Status.PENDING
     for name, fill in _UNTOLD_FILL.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,15 +11,16 @@ from numpy.typing import NDArray
 
 from l2l_dask.evaluation import Ids, Status
 
-OPTIMIZER, INITIAL, RETRY = 0, 1, 2  # the column ``origin``: who proposed an individual
+OPTIMIZER, INITIAL, RETRY, FINAL = 0, 1, 2, 3  # the column ``origin``: who proposed an individual
 
-# The columns of every store; the others hold what the optimizer named.
+# The columns of every store, but for ``fitness_sd``, which comes with the first spread; the others hold what the
+# optimizer named.
 _FACTS = ("x", "params", "fitness", "status", "asked", "told", "origin", "retry_of", "attempt", "error", "saved")
 _TIMES = ("submitted", "started", "finished", "worker", "host")
-CORE = frozenset((*_FACTS, *_TIMES))
+CORE = frozenset((*_FACTS, *_TIMES, "fitness_sd"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Event:
     """One call of the optimizer.
 
@@ -52,9 +52,14 @@ class Record:
 
     def events(self) -> Iterator[Event]:
         """Yield the asks and tells in their order."""
-        asks = list(_groups(self["asked"], False))
-        tells = list(_groups(self["told"], True))
-        yield from sorted(asks + tells, key=lambda event: event.number)
+        asks, tells = _groups(self["asked"]), _groups(self["told"])
+        numbers = np.concatenate([asks.numbers, tells.numbers])
+        order = np.argsort(numbers, kind="stable")
+        starts = np.concatenate([asks.starts, tells.starts])[order].tolist()
+        ends = np.concatenate([asks.ends, tells.ends])[order].tolist()
+        is_tell = (order >= len(asks.numbers)).tolist()
+        for number, tell, start, end in zip(numbers[order].tolist(), is_tell, starts, ends, strict=True):
+            yield Event(number, tell, (tells if tell else asks).rows[start:end])
 
     def info(self, id: int) -> dict[str, Any]:
         """Return what the optimizer named for a row that it proposed."""
@@ -77,10 +82,19 @@ class Record:
         return np.flatnonzero(self["status"] == Status.PENDING)
 
 
-def _groups(numbers: NDArray[Any], tell: bool) -> Iterator[Event]:
-    order = np.argsort(numbers, kind="stable")
-    ordered = numbers[order]
-    order, ordered = order[ordered >= 0], ordered[ordered >= 0]
-    starts = np.flatnonzero(np.diff(ordered, prepend=-1)).tolist()
-    for start, end in itertools.pairwise([*starts, len(order)]):
-        yield Event(int(ordered[start]), tell, order[start:end])
+@dataclass(frozen=True)
+class _Groups:
+    """Rows with the same number: ``rows[starts[i]:ends[i]]`` have ``numbers[i]``, which ascend."""
+
+    numbers: Ids
+    rows: Ids
+    starts: Ids
+    ends: Ids
+
+
+def _groups(numbers: NDArray[Any]) -> _Groups:
+    rows = np.argsort(numbers, kind="stable")
+    ordered = numbers[rows]
+    rows, ordered = rows[ordered >= 0], ordered[ordered >= 0]
+    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+    return _Groups(ordered[starts], rows, starts, np.append(starts, len(rows))[1:])

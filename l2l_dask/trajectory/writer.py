@@ -1,15 +1,10 @@
-"""Writing a trajectory: every fact goes into the journal first, and is folded into the Zarr arrays soon after.
-
-The same records that are journalled are what changes the arrays, so that a journal can always be folded again.
-"""
+"""Writing a trajectory: every fact goes into the journal first, and is folded into the Zarr arrays soon after."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import uuid
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,88 +13,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l2l_dask.errors import OptimizerError, StoreError
-from l2l_dask.evaluation import Candidates, Evaluation, Objectives, Status
-from l2l_dask.optimizee import Target
+from l2l_dask.evaluation import Candidates, Evaluation, Objectives
 from l2l_dask.saving import save_arrays, saved_folder
 from l2l_dask.space import Space
-from l2l_dask.trajectory import columns
-from l2l_dask.trajectory.journal import Journal, read
-from l2l_dask.trajectory.layout import FORMAT, Layout, State, open_layout, read_json, write_json
+from l2l_dask.trajectory import columns, facts
+from l2l_dask.trajectory.files import count
+from l2l_dask.trajectory.journal import Journal
+from l2l_dask.trajectory.layout import FORMAT, State, open_layout, read_json, write_json
 from l2l_dask.trajectory.lease import acquire
-from l2l_dask.trajectory.record import Record
+from l2l_dask.trajectory.opening import open_arrays
+from l2l_dask.trajectory.reader import Trajectory, load
 
-
-def refuse(store: Path) -> None:
-    """Say why a store cannot be created, as far as that can be known beforehand.
-
-    Raises
-    ------
-    StoreError
-        If its name is no store's, or something is there already.
-    """
-    if store.suffix != ".zarr":
-        raise StoreError(f"a store's name must end in .zarr, got {store}")
-    if os.path.lexists(store):
-        raise StoreError(f"{store} exists: go on with `l2l resume {store}`, or choose another store")
-
-
-def create(
-    store: Path,
-    experiment: Mapping[str, Any],
-    space: Space,
-    objectives: Objectives,
-    capacity: int,
-    *,
-    pickled: bytes = b"",
-    targets: Mapping[str, Target] | None = None,
-) -> None:
-    """Create a store, whole or not at all.
-
-    Parameters
-    ----------
-    experiment
-        What describes the experiment (JSON types), kept in the group's attributes.
-    capacity
-        Number of rows to start with.
-    pickled
-        Objects that have no name by which they could be found again.
-    targets
-        What saved arrays should look like.
-
-    Raises
-    ------
-    StoreError
-        If something is there already, or it cannot be written.
-    """
-    refuse(store)
-    temporary = store.with_name(f".{store.name}-{uuid.uuid4().hex[:8]}")
-    try:
-        store.parent.mkdir(parents=True, exist_ok=True)
-        described = {"format": FORMAT, "uuid": uuid.uuid4().hex, "experiment": dict(experiment)}
-        columns.create(temporary, {"l2l_dask": described}, space, objectives, capacity)
-        layout = Layout(temporary)
-        layout.private.mkdir()
-        write_json(layout.state, {"state": "queued", "evaluations": capacity})
-        if pickled:
-            layout.pickled.write_bytes(pickled)
-        if targets:
-            save_arrays(layout.targets, {name: np.asarray(t.values) for name, t in targets.items()})
-            axes = {name: [t.step, t.label, t.step_label] for name, t in targets.items()}
-            write_json(layout.targets / "axes.json", axes)
-        _sync(temporary)
-        os.rename(temporary, store)
-    except OSError as error:
-        raise StoreError(
-            f"{store} cannot be created: {error.strerror or error}; check the folder and its permissions"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+_SEGMENT_BYTES = 16 << 20  # of the journal; what opening a store has to fold
+_BACKLOG = 3000  # records that are held before they change the arrays in memory
+_SHARE = 20  # a lazy fold takes no more than one part in so many of the time
 
 
 class Writer:
     """The one writer of a store.
 
-    Opening it takes the store's lease, folds what an earlier driver left in its journal, and starts a new journal.
+    Opening it takes the store's lease, brings its arrays up to date from the journal, or makes them anew where they are
+    damaged, and starts a journal of its own.
 
     Attributes
     ----------
@@ -118,37 +52,39 @@ class Writer:
         self.layout, self.described = open_layout(store)
         self._space = space
         self._lease = acquire(self.layout)
-        self.epoch = self._lease.epoch
+        self.epoch, self._segment = self._lease.epoch, 0
+        self._backlog: list[facts.Fact] = []
+        self._noted: dict[str, tuple[str, tuple[int, ...]]] = {}
+        self._rest_until = 0.0
         try:
             with suppress(FileNotFoundError):
                 self.layout.control.unlink()
-            with columns.reading(self.layout.root):
-                self._columns = columns.Columns(self.layout.root)
-                self._rows = self._columns.rows_in_use()
-            for kept in self._unfolded():
-                self._apply(kept)
-            self._columns.flush()
-            self.record = Record(self._columns.read_all(self._rows))
-            _sync(self.layout.root)  # from here on the older journals are not read any more
-            self._journal = Journal(self.layout.journal(self.epoch))
-            self._journal.add({"kind": "epoch", "epoch": self.epoch, "format": FORMAT, "rows": self._rows})
-            self._journal.append(durable=True)
+            with columns.reading(self.layout.root, remedy=""):
+                objectives = Objectives(self.described["experiment"]["objectives"])
+            opened = open_arrays(self.layout, space, objectives)
+            self._chunks, self.record = opened.chunks, opened.record
+            self._rows = len(self.record)
+            self._journal = self._start_segment(opened.before)
         except BaseException:
             self._lease.release()
             raise
 
-    def _unfolded(self) -> list[dict[str, Any]]:
-        """Read the newest journal that was started: older ones were folded before that."""
-        for epoch in reversed(self.layout.epochs()):
-            records = list(read(self.layout.journal(epoch)))
-            if records:
-                return records[1:]
-        return []
+    def _start_segment(self, before: Sequence[int] | None) -> Journal:
+        """Start a file of the journal; all that older ones say is in the arrays, and these are on the disk."""
+        path = self.layout.journal(self.epoch, self._segment)
+        try:
+            journal = Journal(path)
+        except OSError as error:
+            raise StoreError(f"{path} cannot be written: {error.strerror}") from error
+        header = {"kind": "epoch", "epoch": self.epoch, "segment": self._segment, "format": FORMAT, "before": before}
+        there = {"rows": self._rows, "files": count(self.layout.root, self._chunks.names)}
+        journal.start(header | there)
+        return journal
 
     def reserve(self, capacity: int) -> None:
         """Make the arrays hold ``capacity`` rows."""
-        if capacity > self._columns.capacity:
-            self._columns.resize(capacity)
+        if capacity > self._chunks.capacity:
+            self._chunks.resize(capacity)
 
     def trust(self) -> None:
         """Note that the optimizer cannot repeat how the rows so far were asked, and takes them as they are."""
@@ -161,51 +97,33 @@ class Writer:
 
     def asked(self, event: int, candidates: Candidates, origin: int, retry_of: Sequence[int] = ()) -> None:
         """Record an ask, as event number ``event``; ``retry_of`` names the rows that are evaluated again."""
-        info = {name: self._packed(name, np.asarray(values)) for name, values in candidates.info.items()}
-        x = np.ascontiguousarray(candidates.x, dtype="<f8").tobytes()
-        self._enter(
-            {
-                "kind": "ask",
-                "event": event,
-                "first": int(candidates.ids[0]),
-                "x": x,
-                "origin": origin,
-                "retry_of": list(retry_of) or [-1] * len(candidates),
-                "info": info,
-            }
-        )
+        for name, values in candidates.info.items():
+            if self._noted.get(name) != (values.dtype.kind, values.shape[1:]):
+                self._note(name, np.asarray(values))
+        self._rows = max(self._rows, int(candidates.ids[-1]) + 1)
+        self._enter(facts.asked(event, candidates, origin, retry_of))
 
     def results(self, evaluations: Sequence[Evaluation]) -> None:
         """Record results; their arrays must be in place and error texts go to a file beside."""
         self._note_errors(evaluations)
-        rows = [
-            {
-                "id": e.id,
-                "status": int(e.status),
-                "attempt": e.attempt,
-                "fitness": list(e.fitness),
-                "worker": _storable(e.worker),
-                "host": _storable(e.host),
-                "submitted": e.submitted,
-                "started": e.started,
-                "finished": e.finished,
-                "error": _storable(e.error.partition("\n")[0]),
-                "saved": saved_folder(e.id, self.epoch, e.attempt) if e.saved else "",
-            }
-            for e in evaluations
-        ]
-        self._enter({"kind": "results", "rows": rows})
+        self._enter(facts.results(evaluations, self.epoch))
 
     def told(self, event: int, ids: Sequence[int]) -> None:
         """Record a tell, as event number ``event``."""
-        self._enter({"kind": "tell", "event": event, "ids": list(ids)})
+        self._enter(facts.told(event, ids))
 
     def commit(self, *, durable: bool) -> None:
         """Append to the journal what was recorded since the last time: nothing of it is lost from here on."""
         self._journal.append(durable=durable)
 
-    def fold(self) -> None:
-        """Write the arrays; what was recorded goes into the journal before.
+    def fold(self, *, lazily: bool = False) -> None:
+        """Write the arrays; what was recorded goes into the journal before, and that to the disk.
+
+        Parameters
+        ----------
+        lazily
+            Leave the arrays for later if writing them was costly and not long ago: where thousands are in flight that
+            take very different times, much changes in many chunks.
 
         Raises
         ------
@@ -215,8 +133,30 @@ class Writer:
             If it cannot be written.
         """
         self._lease.check()
-        self.commit(durable=False)
-        self._columns.flush()
+        # After a crash of the machine the arrays must not hold what the journal does not.
+        self.commit(durable=True)
+        begun = time.monotonic()
+        if lazily and begun < self._rest_until:
+            return
+        self._apply()
+        self._chunks.flush()
+        if self._journal.size > _SEGMENT_BYTES:
+            self._rotate()
+        ended = time.monotonic()
+        self._rest_until = ended + (_SHARE - 1) * (ended - begun)
+
+    def _rotate(self) -> None:
+        """Go on in another file of the journal, so that opening the store has little to fold."""
+        self._chunks.sync()
+        before = (self.epoch, self._segment, self._journal.size)
+        self._segment += 1
+        try:
+            following = self._start_segment(before)
+        except StoreError:
+            self._segment -= 1
+            raise
+        self._journal.close()
+        self._journal = following
 
     def keep(self, evaluation: Evaluation) -> None:
         """Write the arrays that came with a result, where its worker could not."""
@@ -239,7 +179,8 @@ class Writer:
         try:
             self.fold()
             if trim:
-                self._columns.resize(max(self._rows, 1))
+                self._chunks.resize(max(self._rows, 1))
+            self._chunks.sync()
         finally:
             self._journal.close()
             self._lease.release()
@@ -249,8 +190,8 @@ class Writer:
         self._journal.close()
         self._lease.release()
 
-    def _packed(self, name: str, values: NDArray[Any]) -> list[Any]:
-        """Turn what an optimizer names into what a journal holds.
+    def _note(self, name: str, values: NDArray[Any]) -> None:
+        """Check what an optimizer names, and make an array for it if there is none.
 
         Raises
         ------
@@ -263,46 +204,24 @@ class Writer:
             raise OptimizerError(
                 f"info {name!r}: expected numbers, one or a row for each individual, got {values.dtype} {values.shape}"
             )
-        width, found = self._columns.width(name), values.shape[1] if values.ndim == 2 else None
-        if name in self._columns.names and width != found:
+        column = columns.info_column(name, values)
+        if name not in self._chunks.names:
+            self._chunks.add(column)
+        width = self._chunks.width(name)
+        if width != (column.width if column.dimension else None):
             raise OptimizerError(f"info {name!r}: expected as many values for each individual as before, {width}")
-        return _packed(values)
+        self._noted[name] = values.dtype.kind, values.shape[1:]
 
-    def _enter(self, record: dict[str, Any]) -> None:
-        self._journal.add(record)
-        self._apply(record)
+    def _enter(self, fact: dict[str, Any]) -> None:
+        self._journal.add(fact)
+        self._backlog.append(fact)
+        if len(self._backlog) >= _BACKLOG:
+            self._apply()
 
-    def _apply(self, record: Mapping[str, Any]) -> None:
-        if record["kind"] == "ask":
-            self._apply_ask(record)
-        elif record["kind"] == "results":
-            for row in record["rows"]:
-                self._columns.set(row["id"], {k: v for k, v in row.items() if k not in ("id", "fitness")})
-                if row["fitness"]:
-                    self._columns.set(row["id"], {"fitness": row["fitness"]})
-        elif record["kind"] == "tell":
-            for id in record["ids"]:
-                self._columns.set(id, {"told": record["event"]})
-
-    def _apply_ask(self, record: Mapping[str, Any]) -> None:
-        x = np.frombuffer(record["x"], dtype="<f8").reshape(-1, self._space.dim)
-        n, first = len(x), record["first"]
-        self.reserve(first + n)
-        values: dict[str, NDArray[Any]] = {
-            "x": x,
-            "params": self._space.natural(x),
-            "asked": np.full(n, record["event"]),
-            "origin": np.full(n, record["origin"]),
-            "retry_of": np.array(record["retry_of"]),
-            "status": np.full(n, int(Status.PENDING)),
-        }
-        for name, packed in record["info"].items():
-            info = _unpacked(packed)
-            if name not in self._columns.names:
-                self._columns.add(columns.info_column(name, info))
-            values[name] = info
-        self._columns.put(first, values)
-        self._rows = max(self._rows, first + n)
+    def _apply(self) -> None:
+        """Change the arrays in memory: by many records at once, which costs a fraction of one by one."""
+        facts.apply(self._backlog, self._chunks, self._space)
+        self._backlog.clear()  # not before: what could not be applied is applied again
 
     def _note_errors(self, evaluations: Sequence[Evaluation]) -> None:
         failed = [e for e in evaluations if e.error]
@@ -317,29 +236,21 @@ class Writer:
             raise StoreError(f"{self.layout.errors} cannot be written: {error.strerror}") from error
 
 
-def _sync(root: Path) -> None:
-    """Bring a store to the disk, but for what evaluations saved."""
-    for folder, folders, files in os.walk(root):
-        if "saved" in folders and Path(folder) == root:
-            folders.remove("saved")
-        for name in (".", *files):
-            descriptor = os.open(os.path.join(folder, name), os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+def mended(store: Path) -> Trajectory:
+    """Read a store; where its arrays are damaged, they are made anew from the journal first.
 
-
-def _storable(text: str) -> str:
-    """Replace what has no UTF-8: the undecodable bytes of a file's name, say."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def _packed(values: NDArray[Any]) -> list[Any]:
-    values = np.ascontiguousarray(values, dtype="<i8" if values.dtype.kind in "iub" else "<f8")
-    return [values.dtype.str, list(values.shape), values.tobytes()]
-
-
-def _unpacked(packed: Sequence[Any]) -> NDArray[Any]:
-    dtype, shape, data = packed
-    return np.frombuffer(data, dtype=dtype).reshape(shape)
+    Raises
+    ------
+    StoreError
+        If there is none, or it cannot be mended.
+    LockedError
+        If it is damaged and its driver is alive.
+    """
+    try:
+        return load(store)
+    except columns.DamagedError:
+        _, described = open_layout(store)
+        with columns.reading(store, remedy=""):
+            space = Space.from_dict(described["experiment"]["space"])
+        Writer(store, space).close(trim=False)
+        return load(store)

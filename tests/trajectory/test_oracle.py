@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from l2l_dask import Categorical, Integer, Objectives, Real, Space, maximize, minimize
 from l2l_dask.evaluation import Candidates, Evaluation, Status
 from l2l_dask.trajectory import Writer, columns, create, load
+from l2l_dask.trajectory.chunks import Chunks
 from l2l_dask.trajectory.layout import Layout, read_json, write_json
 
 SPACE = Space({"kind": Categorical(["a", "b"]), "n": Integer(1, 8, when={"kind": ["b"]}), "w": Real(-1, 1, shape=2)})
@@ -112,7 +113,7 @@ class Oracle(RuleBasedStateMachine):
             places = {"worker": f"w{id}", "host": "köln\0", "submitted": 0.5, "started": 1e9 + id, "finished": 2e9}
             names = ("trace",) if saved else ()
             ended.append(
-                Evaluation(id, status, attempt, fitness, error + "\ntrace" * bool(error), saved=names, **places)
+                Evaluation(id, status, attempt, fitness, error=error + "\ntrace" * bool(error), saved=names, **places)
             )
             where = f"saved/000000/{id}-{self.writer.epoch}-{attempt}" if saved else ""
             first = error.partition("\n")[0].encode("utf-8", "replace").decode()
@@ -175,7 +176,7 @@ class Oracle(RuleBasedStateMachine):
         self.folded = copy.deepcopy(self.rows)
         self.a_reader_sees_what_was_folded()
         if trim:
-            assert columns.Columns(self.store).capacity == max(1, len(self.rows))
+            assert Chunks(self.store).capacity == max(1, len(self.rows))
         self.open()
 
     @rule()

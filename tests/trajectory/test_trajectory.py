@@ -194,7 +194,6 @@ DAMAGE = {
     "zarr": lambda s: (s / "zarr.json").write_text(
         (s / "zarr.json").read_text().replace('"zarr_format": 3', '"zarr_format": 9')
     ),
-    "chunk": lambda s: os.truncate(s / "status/c/0", (s / "status/c/0").stat().st_size - 4),
 }
 
 
@@ -317,7 +316,8 @@ def _write_at_full_speed(store, gate, over):
 def _of(i):
     fitness, error = ((i / 3,), "") if i % 3 else ((), f"E: {i}")
     status = Status.DONE if fitness else Status.FAILED
-    return Evaluation(i, status, 1 + i % 2, fitness, error, f"w{i}", f"h{i}", 1.0, 2.0 + i, 3.0 + i)
+    places = {"worker": f"w{i}", "host": f"h{i}", "submitted": 1.0, "started": 2.0 + i, "finished": 3.0 + i}
+    return Evaluation(i, status, 1 + i % 2, fitness, error=error, **places)
 
 
 def check_snapshot(t):
