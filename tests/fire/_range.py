@@ -56,8 +56,8 @@ class Faults:
             return
         with self.lock:
             self.n += 1
-            self.log.append(what)
             label = f"{what} {path}"
+            self.log.append(label)
             self.board[:] = BOARD.pack(self.n, label.encode()[-200:])
             if not self.kind or self.n < self.at or (self.n > self.at and (self.once or self.kind in ("kill", "torn"))):
                 return

@@ -4,11 +4,13 @@ import json
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray
+import zarr
 
 from l2l_dask.trajectory import load
 
@@ -53,7 +55,7 @@ b = {{low = 0.1, high = 10.0, log = true}}
 [objectives]
 loss = "minimize"
 [optimizer]
-name = "model.py:{optimizer}"
+name = "{optimizer}"
 options = {options}
 [run]
 evaluations = {evaluations}
@@ -63,7 +65,11 @@ initial = [{{a = 0.5, b = 1.0}}]
 [cluster]
 profile = "serial"
 """
-OPTIONS = {"Random": "{}", "Genetic": "{pop_size = 6}"}
+OPTIMIZERS = {
+    "Random": ("model.py:Random", "{}"),
+    "Genetic": ("model.py:Genetic", "{pop_size = 6}"),
+    "grid": ("grid", "{n = 3}"),  # has nothing more to ask after 9: the arrays are then cut
+}
 
 
 class Range:
@@ -93,13 +99,15 @@ class Site:
         self.folder, self._fire = folder, fire
         self.store = folder / "run.zarr"
         (folder / "model.py").write_text(MODEL)
-        described = {"optimizer": optimizer, "options": OPTIONS[optimizer], "evaluations": evaluations}
-        (folder / "run.toml").write_text(CONFIG.format(**described))
+        name, options = OPTIMIZERS[optimizer]
+        (folder / "run.toml").write_text(CONFIG.format(optimizer=name, options=options, evaluations=evaluations))
 
-    def drive(self, kind="", at=0, once=False):
+    def drive(self, kind="", at=0, once=False, *, more=()):
         """Run, or go on where there is a store; return the exit status, negative for a signal, and what was met."""
         words = ["resume", "run.zarr"] if self.store.exists() else ["run", "run.toml"]
-        ended = self._fire(self.folder, [*words, "--no-report"], {"kind": kind, "at": at, "once": once})
+        ended = self._fire(
+            self.folder, [*words, *map(str, more), "--no-report"], {"kind": kind, "at": at, "once": once}
+        )
         return ended["code"], ended
 
     @property
@@ -108,7 +116,7 @@ class Site:
 
     @property
     def operations(self):
-        """The operations of the last process, in their order."""
+        """The operations of the last process, in their order: what was done, and the path it was done to."""
         return json.loads((self.folder / "operations").read_text())
 
     def notes(self, what):
@@ -148,6 +156,20 @@ def _bits(values):
 def repeated():
     """Return all that must come again to the bit, by column; ``saved`` without the epoch and the attempt."""
     return lambda trajectory: {name: _bits(values) for name, values in _columns(trajectory).items()}
+
+
+@pytest.fixture(scope="session")
+def lengths():
+    """Return the lengths of a store's arrays, as their own metadata and as the consolidated ones have them."""
+
+    def lengths(store):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)  # on the folder .l2l
+            groups = [zarr.open_group(store, mode="r", use_consolidated=use) for use in (False, True)]
+            known = [{name: array.shape[0] for name, array in group.arrays()} for group in groups]
+        return [{n for name, n in each.items() if name not in ("parameter", "objective")} for each in known]
+
+    return lengths
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import shutil
 import signal
 
 import pytest
+import xarray
 
 from l2l_dask.errors import StoreError
 from l2l_dask.trajectory import load
@@ -33,7 +34,7 @@ def spread(n, among):
 
 def writes(site):
     """Number the operations that write bytes, from 1."""
-    return [n for n, what in enumerate(site.operations, 1) if what == "write"]
+    return [n for n, what in enumerate(site.operations, 1) if what.startswith("write ")]
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_the_run_that_dies_has_failures_saved_arrays_and_what_its_optimizer_note
     assert sum(bool(ended.saved(i)) for i in range(15)) == 5
     assert ("parents" in ended.record.columns) == (name == "Genetic")
     assert len(writes(site)) > 200
-    assert {"open", "write", "os.rename", "os.mkdir", "fsync"} <= set(site.operations)
+    assert {"open", "write", "os.rename", "os.mkdir", "fsync"} <= {what.split()[0] for what in site.operations}
 
 
 def die_and_go_on(once, site_of, folder, kind, points, ends_right, subtests):
@@ -129,6 +130,58 @@ def test_dying_again_and_again_a_little_later_each_time_loses_nothing(once, site
         assert deaths < 50
     assert deaths >= 5
     ends_right(site)
+
+
+@pytest.fixture(scope="module")
+def cut(site_of, tmp_path_factory):
+    """An experiment that ended early, so that its arrays were cut to the rows in use."""
+    site = site_of(tmp_path_factory.mktemp("cut") / "grid", "grid", 20)
+    assert site.drive()[0] == 0, site.said
+    return site
+
+
+@pytest.mark.slow
+def test_a_run_that_died_while_its_arrays_were_cut_ends_as_if_it_had_not(
+    cut, site_of, tmp_path, repeated, check_whole_rows, lengths, subtests
+):
+    whole, n = load(cut.store), len(cut.operations)
+    assert lengths(cut.store) == [{9}, {9}]
+    for at in spread(12, range(n - 180, n)):
+        site = site_of(tmp_path / f"cut-{at}", "grid", 20)
+        _, met = site.drive("kill", at)
+        with subtests.test(f"cut {at}: {met['label']}"):
+            seen = check_whole_rows(site.store, whole)
+            assert site.drive()[0] == 0, site.said
+            assert repeated(load(site.store)) == repeated(whole)
+            assert load(site.store).state == "finished"
+            assert lengths(site.store) == [{9}, {9}] or seen.state == "finished"
+
+
+@pytest.mark.slow
+def test_a_store_whose_driver_died_while_it_grew_goes_on_as_if_it_had_not(
+    once, site_of, tmp_path, repeated, lengths, subtests
+):
+    name, site, _ = once
+    more = ("--evaluations", 18)
+
+    def copied(folder):
+        copy = site_of(folder, name)
+        shutil.copytree(site.store, copy.store)
+        return copy
+
+    whole = copied(tmp_path / "whole")
+    assert whole.drive(more=more)[0] == 0, whole.said
+    for at in spread(8, range(1, 200)):
+        grown = copied(tmp_path / f"grown-{at}")
+        code, met = grown.drive("kill", at, more=more)
+        with subtests.test(f"grow {at}: {met['label']}"):
+            assert code == KILLED
+            assert len(load(grown.store)) in (15, 16, 17)
+            with xarray.open_zarr(grown.store) as opened:
+                assert (opened["status"].values > 0).sum() >= 15
+            assert grown.drive(more=more)[0] == 0, grown.said
+            assert repeated(load(grown.store)) == repeated(load(whole.store))
+            assert lengths(grown.store) == [{18}, {18}]
 
 
 @pytest.mark.soak
