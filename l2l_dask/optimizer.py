@@ -131,7 +131,10 @@ class Optimizer(ABC):
         ids = np.arange(self._n_asked, self._n_asked + len(x), dtype=np.int64)
         self._n_asked += len(x)
         x.flags.writeable = False
-        self._untold.update(zip(ids.tolist(), x, strict=True))
+        if len(x) == 1:
+            self._untold[self._n_asked - 1] = x[0]
+        else:
+            self._untold.update(zip(ids.tolist(), x, strict=True))
         return ids
 
     def adopt(self, ids: Iterable[int], x: ArrayLike) -> None:
@@ -165,23 +168,25 @@ class Optimizer(ABC):
         ids, x, cost = np.asarray(evaluations.ids, np.int64), np.asarray(evaluations.x), np.asarray(evaluations.cost)
         listed = ids.tolist()
         unknown = [i for i in listed if i not in self._untold]
-        if unknown or len(set(listed)) < len(listed):
+        if unknown or (len(listed) > 1 and len(set(listed)) < len(listed)):
             raise OptimizerError(f"tell: each id must have been asked and not yet told, got {unknown or listed}")
         if x.shape != (len(ids), self.space.dim) or cost.shape != (len(ids), len(self.objectives)):
             raise OptimizerError(
                 f"tell: expected x {(len(ids), self.space.dim)} and cost {(len(ids), len(self.objectives))}, "
                 f"got {x.shape} and {cost.shape}"
             )
-        order = np.argsort(ids, kind="stable")
-        ids, x, cost = ids[order], x[order].astype(float), cost[order].astype(float)
-        missing = set(self.needs) - set(evaluations.outputs)
-        if missing:
+        if self.needs and (missing := set(self.needs) - set(evaluations.outputs)):
             raise OptimizerError(f"{type(self).__name__} needs the optimizee to context.save {sorted(missing)}")
         for i in listed:
             del self._untold[i]
-        for array in (ids, x, cost):
-            array.flags.writeable = False
-        outputs = {name: [values[i] for i in order.tolist()] for name, values in evaluations.outputs.items()}
+        # Copies, of which nobody else knows; the order of one is no question.
+        order = np.argsort(ids, kind="stable") if len(listed) > 1 else slice(None)
+        ids, x, cost = np.array(ids[order]), np.array(x[order], dtype=float), np.array(cost[order], dtype=float)
+        ids.flags.writeable = x.flags.writeable = cost.flags.writeable = False
+        outputs = {}
+        if evaluations.outputs:
+            at = np.arange(len(listed))[order].tolist()
+            outputs = {name: [values[i] for i in at] for name, values in evaluations.outputs.items()}
         self._tell(Evaluations(ids, x, cost, outputs))
 
     def observe(self, reports: Mapping[int, Sequence[tuple[float, float]]]) -> list[int]:

@@ -51,11 +51,24 @@ class Operators:
         Each element of a child is uniform on the parents' interval, extended by ``alpha`` of its length at both ends;
         the second child mirrors the first.
         """
-        gamma = rng.random(len(a)) * (1.0 + 2.0 * alpha) - alpha
+        step = self.blend_step(rng, a, b, alpha)
+        return a + step, b - step
+
+    def blend_step(self, rng: np.random.Generator, a: Floats, b: Floats, alpha: float) -> Floats:
+        """Return what :meth:`blend` adds to the first parent, and takes from the second."""
+        gamma = rng.random(len(a))
+        gamma *= 1.0 + 2.0 * alpha
+        gamma -= alpha
         if self._any_categorical:
             gamma[self._categorical] = gamma[self._categorical] > 0.5
-        step = gamma * (b - a)
-        return a + step, b - step
+        gamma *= b - a
+        return gamma
+
+    def scaled(self, factor: float, difference: Floats) -> Floats:
+        """Return ``difference`` times ``factor``, 0 for categoricals."""
+        if self._any_categorical:
+            return factor * self.numeric * difference
+        return difference * factor
 
     def mutate(self, rng: np.random.Generator, x: Floats, where: NDArray[np.intp], steps: Floats) -> Floats:
         """Move the elements ``where`` by ``steps``; a categorical takes any of its other choices.
@@ -80,7 +93,8 @@ class Operators:
     def repair(self, x: Floats) -> Floats:
         """Reflect at the bounds, and move integers and categoricals to the centre of their bin."""
         folded = np.abs(x)
-        inside = np.maximum(np.minimum(folded, 2.0 - folded), 0.0)
+        inside = np.minimum(folded, 2.0 - folded, out=folded)
+        np.maximum(inside, 0.0, out=inside)
         if not self._all_bounded:
             inside = np.where(self._bounded, inside, np.clip(x, -_FAR, _FAR))
         return self._space.snap(inside) if self._any_discrete else inside

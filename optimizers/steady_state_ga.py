@@ -119,13 +119,14 @@ class SteadyStateGA(Optimizer):
         return self._ids[self._slots], self._x[self._slots], np.array(self._costs)
 
     def _ask(self, n: int) -> Candidates:
-        rows, parents = [], []
-        for i in range(n):
-            x, pair = self._new(founder=self.n_asked + i < self.pop_size)
+        rows, parents, generation = [], [], []
+        for id in range(self.n_asked, self.n_asked + n):
+            x, pair = self._new(founder=id < self.pop_size)
             rows.append(x)
             parents.append(pair)
-        generation = np.arange(self.n_asked, self.n_asked + n, dtype=np.int64) // self.pop_size
-        return Candidates(np.array(rows), {"generation": generation, "parents": np.array(parents, dtype=np.int64)})
+            generation.append(id // self.pop_size)
+        info = {"generation": np.array(generation, dtype=np.int64), "parents": np.array(parents, dtype=np.int64)}
+        return Candidates(np.array(rows), info)
 
     def _new(self, *, founder: bool) -> tuple[Floats, tuple[int, int]]:
         """Make one candidate, which differs from those asked lately if that can be had cheaply."""
@@ -157,17 +158,17 @@ class SteadyStateGA(Optimizer):
             other = tournament(rng, n, self.tourn_size)
             slot = self._slots[other if other != rank else (other + 1) % n]
             father = int(self._ids[slot])
-            x, _ = self._operators.blend(rng, x, self._x[slot], self.mate_par)
+            x = x + self._operators.blend_step(rng, x, self._x[slot], self.mate_par)
         if rng.random() < self.diff_prob:
             i, j = int(rng.random() * n), int(rng.random() * n)
             factor = self.diff_par * rng.standard_normal()
-            x = x + factor * self._operators.numeric * (self._x[self._slots[i]] - self._x[self._slots[j]])
+            x = x + self._operators.scaled(factor, self._x[self._slots[i]] - self._x[self._slots[j]])
         if mutated or father == _NOBODY or rng.random() < self.mut_prob:
             x = self._mutant(self._operators.repair(x))
         return self._operators.repair(x), (mother, father)
 
     def _mutant(self, x: Floats) -> Floats:
-        where = np.flatnonzero(self.rng.random(len(x)) < self.ind_prob)
+        where = (self.rng.random(len(x)) < self.ind_prob).nonzero()[0]
         if not len(where):
             where = np.array([int(self.rng.random() * len(x))])
         sign = np.where(self.rng.random(len(where)) < 0.5, -1.0, 1.0)
