@@ -23,6 +23,12 @@ EVENTS = {"os.rename": 0, "os.remove": 0, "os.mkdir": 0, "os.rmdir": 0, "os.trun
 # What a full disk, missing permissions and a file system gone read-only still let through.
 ALLOWED = {"ENOSPC": {"os.remove", "os.rmdir", "os.truncate"}, "EACCES": {"write", "fsync", "os.truncate"}}
 PRELOADED = ["l2l_dask.cli.commands", "l2l_dask.cli.progress", "l2l_dask.experiment", "optimizers.steady_state_ga"]
+# The arrays are written at every turn of the loop, and the journal goes on in another file after some evaluations.
+HASTE = {
+    "l2l_dask.driver._FOLD": -1.0,
+    "l2l_dask.trajectory.writer._SHARE": 1,
+    "l2l_dask.trajectory.writer._SEGMENT_BYTES": 1500,
+}
 BOARD = struct.Struct("<q200s")
 
 
@@ -129,10 +135,12 @@ def run(request, board):
     said = os.open("said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(said, stream)
-    from l2l_dask import cli, driver
+    from l2l_dask import cli
 
-    assert driver._FOLD > 0
-    driver._FOLD = -1.0  # the arrays are written at every turn of the loop
+    for name, value in HASTE.items():
+        module, _, constant = name.rpartition(".")
+        assert hasattr(sys.modules[module], constant), name
+        setattr(sys.modules[module], constant, value)
     faults = Faults(board, **request["fault"])
     faults.install()
     sys.argv = ["l2l", *request["words"]]

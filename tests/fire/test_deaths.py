@@ -89,12 +89,12 @@ def die_and_go_on(once, site_of, folder, kind, points, ends_right, subtests):
 @pytest.mark.slow
 def test_a_run_that_died_before_a_change_to_a_file_ends_as_if_it_had_not(once, site_of, tmp_path, ends_right, subtests):
     n = len(once[1].operations) - 5
-    die_and_go_on(once, site_of, tmp_path, "kill", spread(16, range(1, n)), ends_right, subtests)
+    die_and_go_on(once, site_of, tmp_path, "kill", spread(12, range(1, n)), ends_right, subtests)
 
 
 @pytest.mark.slow
 def test_a_run_that_died_in_the_middle_of_a_write_ends_as_if_it_had_not(once, site_of, tmp_path, ends_right, subtests):
-    die_and_go_on(once, site_of, tmp_path, "torn", spread(8, writes(once[1])[:-3]), ends_right, subtests)
+    die_and_go_on(once, site_of, tmp_path, "torn", spread(6, writes(once[1])[:-3]), ends_right, subtests)
 
 
 def interrupted(once, site_of, folder, at):
@@ -118,7 +118,7 @@ def resume_dies_and_goes_on(once, site_of, folder, points, ends_right, subtests)
 
 @pytest.mark.slow
 def test_a_resume_that_died_too_ends_as_if_neither_had(once, site_of, tmp_path, ends_right, subtests):
-    resume_dies_and_goes_on(once, site_of, tmp_path, spread(6, range(1, 200)), ends_right, subtests)
+    resume_dies_and_goes_on(once, site_of, tmp_path, spread(5, range(1, 200)), ends_right, subtests)
 
 
 @pytest.mark.slow
@@ -146,7 +146,7 @@ def test_a_run_that_died_while_its_arrays_were_cut_ends_as_if_it_had_not(
 ):
     whole, n = load(cut.store), len(cut.operations)
     assert lengths(cut.store) == [{9}, {9}]
-    for at in spread(12, range(n - 180, n)):
+    for at in spread(6, range(n - 180, n)):
         site = site_of(tmp_path / f"cut-{at}", "grid", 20)
         _, met = site.drive("kill", at)
         with subtests.test(f"cut {at}: {met['label']}"):
@@ -171,7 +171,7 @@ def test_a_store_whose_driver_died_while_it_grew_goes_on_as_if_it_had_not(
 
     whole = copied(tmp_path / "whole")
     assert whole.drive(more=more)[0] == 0, whole.said
-    for at in spread(8, range(1, 200)):
+    for at in spread(5, range(1, 200)):
         grown = copied(tmp_path / f"grown-{at}")
         code, met = grown.drive("kill", at, more=more)
         with subtests.test(f"grow {at}: {met['label']}"):

@@ -77,12 +77,12 @@ def cases(once, n):
 
 @pytest.mark.slow
 def test_a_disk_that_fails_from_some_change_on_is_one_line_and_no_loss(once, site_of, tmp_path, ends_right, subtests):
-    fail_and_go_on(site_of, tmp_path, cases(once, 12), ends_right, subtests)
+    fail_and_go_on(site_of, tmp_path, cases(once, 10), ends_right, subtests)
 
 
 @pytest.mark.slow
 def test_a_disk_that_fails_once_is_one_line_or_none_and_no_loss(once, site_of, tmp_path, ends_right, subtests):
-    fail_and_go_on(site_of, tmp_path, cases(once, 6), ends_right, subtests, once=True)
+    fail_and_go_on(site_of, tmp_path, cases(once, 5), ends_right, subtests, once=True)
 
 
 @pytest.mark.slow
