@@ -89,6 +89,7 @@ class Driver:
         self._on_progress = on_progress
         record = writer.record
         self._event = record.n_events
+        self._budget = policy.evaluations - int((record["origin"] == FINAL).sum())
         pending, untold = record.pending.tolist(), record.untold.tolist()
         enough = f"{policy.goal} was reached" if _reached(policy.goal, record) else ""
         self._loop = loop.Loop(policy, len(record), dict.fromkeys(pending, 1), untold, enough, repeated)
@@ -328,7 +329,7 @@ class Driver:
         )
 
     def _set_state(self, state: Any, reason: str = "") -> None:
-        self._writer.set_state(state, reason=reason, evaluations=self._policy.evaluations)
+        self._writer.set_state(state, reason=reason, evaluations=self._budget)
 
     def _end(self, finish: loop.Finish) -> None:
         self._commit()

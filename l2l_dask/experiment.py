@@ -15,7 +15,7 @@ from l2l_dask.description import PICKLED, Plan
 from l2l_dask.errors import ConfigError, PluginError, StoreError
 from l2l_dask.optimizee import Optimizee, Target
 from l2l_dask.running import Handle, OnProgress, drive, opened
-from l2l_dask.trajectory import Trajectory, create, load, refuse
+from l2l_dask.trajectory import FINAL, Trajectory, create, load, refuse
 
 _log = logging.getLogger(__name__)
 
@@ -251,8 +251,9 @@ class Experiment:
         found = load(store)
         plan = _restored(found, optimizee, optimizer)
         before = int(found.details.get("evaluations", plan.config.run.evaluations))
-        if evaluations is not None and evaluations < len(found):
-            raise ConfigError(f"{store} has {len(found)} evaluations: expected at least as many, got {evaluations}")
+        searched = int((found.record["origin"] != FINAL).sum())
+        if evaluations is not None and evaluations < searched:
+            raise ConfigError(f"{store} has {searched} evaluations: expected at least as many, got {evaluations}")
         extended = (evaluations or 0) > before or target is not None or wall_time is not None
         if found.state == "finished" and not extended and not retry_failed:
             return found

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import textwrap
 import threading
@@ -186,7 +187,7 @@ def test_a_result_that_is_lost_with_its_worker_keeps_no_other_waiting(own_cluste
     executor.submit(others)
     own_cluster.wait_until(lambda: set(status(executor)) == {"finished"})
     where = breakable.who_has(list(executor._in_flight))
-    ids = {future.key: c.id for future, (c, _) in executor._in_flight.items()}
+    ids = {future.key: c.id for future, ([c], _) in executor._in_flight.items()}
     elsewhere = {ids[key] for key, held in where.items() if held != (holder,)}
     assert elsewhere
     os.kill(breakable.run(os.getpid)[holder], signal.SIGKILL)
@@ -227,9 +228,10 @@ def test_a_result_that_cannot_be_read_is_a_failure_and_harms_no_other(client, st
         def __reduce__(self):
             return exec, (f"import os\nif os.getpid() == {home}: raise RuntimeError('of another release')",)
 
-    def evaluate(plugin, candidate):
+    def evaluate(plugin, packed):
+        (candidate,) = pickle.loads(packed)
         done = Evaluation(candidate.id, Status.DONE, candidate.attempt, (0.5,))
-        return Unreadable() if candidate.id == 1 else done
+        return Unreadable() if candidate.id == 1 else [done]
 
     monkeypatch.setattr(under_test.worker, "evaluate", evaluate)
     executor = started(client)

@@ -1,0 +1,129 @@
+"""Bundles and batches on real Dask workers: what an individual gets does not depend on whom it shares a future with."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import dask
+import numpy as np
+import pytest
+from distributed import Client, LocalCluster
+
+from l2l_dask import FunctionOptimizee, Optimizee, Real, Space, minimize
+from l2l_dask.evaluating import Where
+from l2l_dask.evaluation import Candidate, Status
+from l2l_dask.executors.dask import Dask
+from l2l_dask.experiment import Experiment
+
+SPACE = Space({"x": Real(0, 1)})
+
+
+def search(function, store, **options):
+    options = {"space": SPACE, "objectives": minimize("f"), "evaluations": 600, "seed": 2} | options
+    return Experiment(function, "random", store=store, **options)
+
+
+def test_a_search_in_bundles_finds_what_one_without_finds_with_far_fewer_futures(client, tmp_path):
+    def fitness(params, context):
+        if context.id % 50 == 7:
+            raise ValueError("seven")
+        return params["x"] + context.rng.random()
+
+    bundled = search(fitness, tmp_path / "a.zarr", bundle=True).run(client)
+    alone = search(fitness, tmp_path / "b.zarr", cluster="serial").run()
+    for name in ("x", "fitness", "status", "attempt"):
+        np.testing.assert_array_equal(bundled.record[name], alone.record[name])
+    futures = {
+        (worker, submitted) for worker, submitted in zip(*map(bundled.record.__getitem__, ("worker", "submitted")))
+    }
+    assert len(futures) < 100
+
+
+def test_an_individual_of_a_bundle_that_kills_its_process_is_retried_and_recorded_alone(client, tmp_path):
+    def deadly(params, context):
+        if context.id == 300:
+            os._exit(5)
+        return params["x"]
+
+    ended = search(deadly, tmp_path / "a.zarr", bundle=True).run(client)
+    assert np.flatnonzero(ended.record["status"] != Status.DONE).tolist() == [300]
+    assert ended.record["status"][300] == Status.CRASHED
+    assert ended.record["attempt"][300] == 2
+
+
+def test_a_generation_is_shared_out_among_all_slots(client, tmp_path):
+    ended = Experiment(
+        lambda params: time.sleep(0.005) or params["x"],
+        "genetic",
+        optimizer_options={"pop_size": 32},
+        space=SPACE,
+        objectives=minimize("f"),
+        store=tmp_path / "a.zarr",
+        evaluations=320,
+        bundle=True,
+    ).run(client)
+    assert ended.counts()["done"] == 320
+    last = ended.record["worker"][-32:].tolist()
+    assert min(last.count(name) for name in set(last)) >= 8
+    assert len(set(last)) == 2
+
+
+class Vectorised(Optimizee):
+    """Takes eight at once."""
+
+    space, objectives, batch_size = SPACE, minimize("f"), 8
+
+    def evaluate(self, params, context):
+        raise NotImplementedError
+
+    def evaluate_batch(self, params, contexts):
+        for context in contexts:
+            context.save("n", len(params))
+        return [p["x"] for p in params]
+
+
+@pytest.mark.parametrize("cluster", ["serial", "dask"])
+def test_a_batch_optimizee_is_given_its_batches(client, tmp_path, cluster):
+    experiment = Experiment(Vectorised(), "random", store=tmp_path / "a.zarr", evaluations=40, cluster="serial")
+    ended = experiment.run(client if cluster == "dask" else None)
+    assert ended.record["fitness"][:, 0].tolist() == ended.record["params"][:, 0].tolist()
+    assert [ended.saved(id)["n"].item() for id in range(40)] == [8] * 40
+
+
+def test_a_bundle_whose_worker_dies_is_split_and_only_the_culprit_is_recorded_as_crashed(tmp_path):
+    def kill_the_worker(params, context):
+        if context.id == 1:
+            guard = os.getppid()
+            worker = int(Path(f"/proc/{guard}/stat").read_text().rpartition(")")[2].split()[1])
+            os.kill(worker, signal.SIGKILL)
+            time.sleep(60)
+        return params["x"]
+
+    options = {"n_workers": 1, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+    with (
+        # Dask blames all that a worker held: here it holds just what it evaluates.
+        dask.config.set({"distributed.scheduler.allowed-failures": 0, "distributed.scheduler.worker-saturation": 1.0}),
+        LocalCluster(**options) as cluster,
+        Client(cluster) as client,
+    ):
+        executor = Dask(client, bundle=True)
+        executor.start(FunctionOptimizee(kill_the_worker, SPACE, minimize("f")), Where(str(tmp_path), "u", 1))
+        try:
+            executor._sizing.per_future = 4
+            assert executor.slots == 1
+            executor._sizing.futures = lambda slots: 1
+            executor.submit([Candidate(id, {"x": id / 4}, 1) for id in range(4)])
+            assert len(executor._in_flight) == 1
+            ended, until = [], time.monotonic() + 60
+            while len(ended) < 4 and time.monotonic() < until:
+                ended += executor.collect(0.2)
+        finally:
+            executor.close()
+    assert {e.id: e.status for e in ended} == {
+        0: Status.DONE,
+        1: Status.CRASHED,
+        2: Status.DONE,
+        3: Status.DONE,
+    }
+    assert next(e.error for e in ended if e.id == 1).startswith("KilledWorker")
