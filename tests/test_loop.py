@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from l2l_dask.evaluation import Evaluation, Status
+from l2l_dask.evaluation import Evaluation, Goal, Objectives, Status, maximize, minimize
 from l2l_dask.loop import (
     Arrived,
     Ask,
@@ -16,6 +16,7 @@ from l2l_dask.loop import (
     Loop,
     Pause,
     Policy,
+    Repeat,
     Submit,
     Tell,
     Told,
@@ -208,7 +209,60 @@ def test_a_store_that_is_complete_finishes_at_once_even_without_a_worker():
     assert Loop(TEN, 10).handle(Capacity(0)) == [Finish("finished", "all evaluations done")]
 
 
+def test_a_fitness_that_reaches_the_target_is_the_end_once_what_runs_has_ended():
+    loop = running(2, Policy(10, goal=Goal(Objectives(minimize("f")), {"f": 0.5})))
+    bad = Evaluation(0, Status.DONE, 1, (0.6,))
+    assert loop.handle(arrived(bad)) == [Keep((bad,)), Tell((0,))]
+    loop.handle(Told())
+    loop.handle(Asked(2, 1))
+    good = Evaluation(1, Status.DONE, 1, (0.5,))
+    assert loop.handle(arrived(good)) == [Keep((good,)), Tell((1,))]
+    assert loop.handle(Told()) == []
+    assert loop.handle(arrived(bad2 := Evaluation(2, Status.DONE, 1, (9.0,)))) == [Keep((bad2,)), Tell((2,))]
+    assert loop.handle(Told()) == [Finish("finished", "f <= 0.5 was reached")]
+
+
+def test_a_target_of_several_objectives_is_reached_when_all_are():
+    goal = Goal(Objectives([minimize("loss"), maximize("gain"), minimize("time")]), {"loss": 1.0, "gain": 2.0})
+    assert goal.met((1.0, 2.0, 1e9))
+    assert not goal.met((1.0, 1.9, 0.0))
+    assert not goal.met((1.1, 9.0, 0.0))
+    assert str(goal) == "loss <= 1, gain >= 2"
+
+
+def test_a_failed_evaluation_reaches_no_target():
+    loop = running(1, Policy(10, goal=Goal(Objectives(minimize("f")), {"f": 0.5})))
+    loop.handle(arrived(failed(0)))
+    assert loop.handle(Told()) == [Ask(1)]
+
+
+def test_when_the_time_is_up_no_more_is_asked_and_what_runs_may_end():
+    loop = running(2)
+    assert loop.handle(Control("enough", "no more time")) == []
+    loop.handle(arrived(done(0), done(1)))
+    assert loop.handle(Told()) == [Finish("finished", "no more time")]
+
+
+def test_the_best_are_evaluated_again_once_all_is_told_and_then_it_is_over():
+    loop = running(2, Policy(2, final=5))
+    loop.handle(arrived(done(0), done(1)))
+    assert loop.handle(Told()) == [Repeat(5)]
+    assert loop.handle(Asked(2, 2)) == [Submit((2, 3))]
+    assert loop.handle(arrived(done(2), done(3))) == [Keep((done(2), done(3))), Tell((2, 3))]
+    assert loop.handle(Told()) == [Finish("finished", "all evaluations done")]
+
+
+def test_where_all_failed_there_is_nothing_to_evaluate_again():
+    loop = running(1, Policy(1, final=5))
+    loop.handle(arrived(failed(0)))
+    assert loop.handle(Told()) == [Repeat(5)]
+    assert loop.handle(Asked(1, 0)) == [Finish("finished", "all evaluations done")]
+
+
 STATUS = st.sampled_from([Status.DONE, Status.DONE, Status.FAILED, Status.CRASHED, Status.TIMED_OUT])
+
+
+GOAL = Goal(Objectives(minimize("f")), {"f": 0.0})
 
 
 class Simulation(RuleBasedStateMachine):
@@ -220,9 +274,12 @@ class Simulation(RuleBasedStateMachine):
         retries=st.integers(0, 2),
         retry_on=st.frozensets(st.sampled_from([Status.CRASHED, Status.FAILED])),
         limit=st.integers(0, 6),
+        goal=st.sampled_from([None, GOAL]),
+        final=st.integers(0, 3),
     )
-    def begin(self, data, evaluations, retries, retry_on, limit):
-        self.policy = Policy(evaluations, retries, retry_on, limit)
+    def begin(self, data, evaluations, retries, retry_on, limit, goal, final):
+        self.policy = Policy(evaluations, retries, retry_on, limit, goal, final)
+        self.enough = self.repeated = False
         n = data.draw(st.integers(0, evaluations))
         left = data.draw(st.lists(st.sampled_from(["running", "untold", "told"]), min_size=n, max_size=n))
         in_flight = {i: 1 for i in range(n) if left[i] == "running"}
@@ -260,9 +317,19 @@ class Simulation(RuleBasedStateMachine):
                     assert not self.stopped
                     assert not self.paused
                     assert not self.exhausted
+                    assert not self.enough
+                    assert not self.repeated
                     assert 1 <= n <= self.policy.evaluations - self.asked, "more than the budget"
                     assert n + len(self.running) <= self.capacity, "more than the capacity"
                     self.call = instruction
+                case Repeat(n):
+                    assert self.call is None, "two calls of the optimizer at once"
+                    assert not self.repeated, "the best are evaluated again once"
+                    assert not self.running
+                    assert not self.untold
+                    assert not self.stopped
+                    assert n == self.policy.final > 0
+                    self.repeated, self.call = True, instruction
                 case Pause(paused):
                     self.paused = paused
                 case Finish():
@@ -273,6 +340,7 @@ class Simulation(RuleBasedStateMachine):
             assert e.id not in self.told | self.untold, "kept twice"
             assert e.status not in self.policy.retry_on or e.attempt > self.policy.retries
             self.untold.add(e.id)
+            self.enough |= self.policy.goal is not None and e.status is Status.DONE and e.fitness[0] <= 0.0
             self.in_a_row = [] if e.status is Status.DONE else [*self.in_a_row, e.error]
             if self.in_a_row and len(self.in_a_row) == self.policy.max_failures_in_a_row:
                 self.doomed = self.in_a_row[0]
@@ -291,7 +359,8 @@ class Simulation(RuleBasedStateMachine):
 
     def ended(self, id, status):
         error = "" if status is Status.DONE else f"error of {id}"
-        return Evaluation(id, status, self.running.pop(id), (0.0,) if status is Status.DONE else (), error)
+        fitness = (0.0 if id % 17 == 16 else 1.0,) if status is Status.DONE else ()
+        return Evaluation(id, status, self.running.pop(id), fitness, error)
 
     @rule(id=st.integers(0, 30), attempt=st.integers(1, 4))
     def a_straggler_comes(self, id, attempt):
@@ -308,9 +377,16 @@ class Simulation(RuleBasedStateMachine):
             self.carry_out(self.loop.handle(Told()))
             return
         n = data.draw(st.integers(0, call.n))
-        self.exhausted = data.draw(st.booleans()) and data.draw(st.booleans())
+        if isinstance(call, Ask):
+            self.exhausted = data.draw(st.booleans()) and data.draw(st.booleans())
         self.asked += n
         self.carry_out(self.loop.handle(Asked(self.asked - n, n, self.exhausted)))
+
+    @rule(really=st.integers(0, 19))
+    def the_time_is_up(self, really):
+        if really == 0 and not self.finish:
+            self.enough = True
+            self.carry_out(self.loop.handle(Control("enough", "no more time")))
 
     @rule(command=st.sampled_from(["pause", "unpause", "unpause"]))
     def somebody_pauses(self, command):
@@ -341,7 +417,8 @@ class Simulation(RuleBasedStateMachine):
         assert not self.untold, "ended although something is to be told"
         assert self.call is None
         if self.finish.outcome == "finished":
-            assert self.asked == self.policy.evaluations or self.exhausted
+            assert self.repeated == (self.policy.final > 0)
+            assert self.asked >= self.policy.evaluations or self.exhausted or self.enough or self.repeated
         elif self.finish.outcome == "stopped":
             assert self.stopped
 
@@ -356,7 +433,7 @@ class Simulation(RuleBasedStateMachine):
                 break
             if self.call is not None:
                 call, self.call = self.call, None
-                n = call.n if isinstance(call, Ask) else 0
+                n = call.n if isinstance(call, Ask | Repeat) else 0
                 event = Asked(self.asked, n) if n else Told()
                 self.asked += n
                 self.carry_out(self.loop.handle(event))
