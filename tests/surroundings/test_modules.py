@@ -50,7 +50,9 @@ def check(store, slope=5.0, level=2.0):
     assert f.tolist() == pytest.approx((slope * x + level).tolist())
 
 
-@pytest.mark.parametrize("how", ["l2l", "script", "standard input", "resumed from elsewhere"])
+@pytest.mark.parametrize(
+    "how", ["l2l", "script", pytest.param("standard input", marks=pytest.mark.soak), "resumed from elsewhere"]
+)
 def test_workers_that_see_none_of_the_users_files_evaluate_a_project(elsewhere, write, experiment_file, call, how):
     """Modules beside the model, those which they import, packages with relative imports, imports inside functions."""
     folder = write(PROJECT | {"e.toml": experiment_file()})
