@@ -1,12 +1,13 @@
 """What a long search costs: a free function on ten thousand virtual workers, whose durations are log-normal.
 
 Run ``python benchmarks/million.py [n]``: n evaluations (default 1,000,000) with random search and with the steady-state
-genetic algorithm. The driver kills itself at the end; another process resumes the store, up to where it would go on. CPU
-time is of all threads of the driver, and on a machine that does other things as well the more telling one.
+genetic algorithm. The driver kills itself at the end; another process resumes the store, up to where it would go on.
+CPU time is of all threads of the driver, and on a machine that does other things as well the more telling one.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -27,7 +28,7 @@ DIMENSIONS = 4
 SEARCH, RESUME = "search", "resume"
 
 
-def duration(candidate, rng):
+def duration(_, rng):
     return rng.lognormal()
 
 
@@ -64,8 +65,9 @@ class Stopwatch(Simulated):
         super().__init__(WORKERS, duration)
         self.began = time.process_time(), time.perf_counter()
 
-    def start(self, optimizee, where):
-        taken = [now - began for now, began in zip((time.process_time(), time.perf_counter()), self.began)]
+    def start(self, *_):
+        cpu, wall = self.began
+        taken = [time.process_time() - cpu, time.perf_counter() - wall]
         print(json.dumps(taken), flush=True)
         os._exit(0)
 
@@ -93,7 +95,7 @@ def report(name, n, store):
     clocks, memory = found["clocks"], found["memory"]
     print(f"{name}, {n} evaluations")
     for kind, what in enumerate(("CPU", "wall")):
-        tenths = [(after[kind] - before[kind]) / (n // 10) * 1e6 for before, after in zip(clocks, clocks[1:])]
+        tenths = [(after[kind] - before[kind]) / (n // 10) * 1e6 for before, after in itertools.pairwise(clocks)]
         print(f"  us per evaluation, {what:<5}" + "".join(f"{tenth:7.0f}" for tenth in tenths), end="")
         print(f"   last/first {tenths[-1] / tenths[0]:.2f}")
     grown = [(now - memory[0]) / 1e6 for now in memory[1:]]

@@ -15,7 +15,7 @@ from l2l_dask.description import PICKLED, Plan
 from l2l_dask.errors import ConfigError, PluginError, StoreError
 from l2l_dask.optimizee import Optimizee, Target
 from l2l_dask.running import Handle, OnProgress, drive, opened
-from l2l_dask.trajectory import FINAL, Trajectory, create, load, refuse
+from l2l_dask.trajectory import FINAL, Trajectory, create, mended, refuse
 
 _log = logging.getLogger(__name__)
 
@@ -248,7 +248,7 @@ class Experiment:
         LockedError
             If the experiment is running.
         """
-        found = load(store)
+        found = mended(store)
         plan = _restored(found, optimizee, optimizer)
         before = int(found.details.get("evaluations", plan.config.run.evaluations))
         searched = int((found.record["origin"] != FINAL).sum())

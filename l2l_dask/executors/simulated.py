@@ -74,8 +74,9 @@ class Simulated(Executor):
         heapq.heappush(self._idle, slot)
         result = evaluate(self._optimizee, candidate, self._where)
         self._begin()
-        place = {"worker": f"virtual-{slot}", "host": "virtual"}
-        return [replace(result, submitted=submitted, started=started, finished=self._now, **place)]
+        worker = f"virtual-{slot}"
+        ended = replace(result, submitted=submitted, started=started, finished=self._now, worker=worker, host="virtual")
+        return [ended]
 
     def close(self) -> None:
         self._running.clear()

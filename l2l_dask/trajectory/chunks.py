@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from l2l_dask.errors import StoreError
 from l2l_dask.evaluation import UNUSED, Ids, Status
 from l2l_dask.trajectory.columns import LABELS, Column, create_array, described, quiet_zarr, reading, rows_in_use
-from l2l_dask.trajectory.files import Files, count
+from l2l_dask.trajectory.files import Files, chunks_of
 from l2l_dask.trajectory.record import CORE
 
 _HELD_BYTES = 24 << 20
@@ -183,7 +183,7 @@ class Chunks:
         with reading(self.root, remedy=""):
             return {name: np.asarray(array[:rows]) for name, array in self._arrays.items()}
 
-    def check(self, labels: Mapping[str, tuple[str, ...]], rows: int, files: Mapping[str, int]) -> None:
+    def check(self, labels: Mapping[str, tuple[str, ...]], rows: int, chunks: Mapping[str, list[int]]) -> None:
         """Make sure that what must be there is: the labels, each array's own metadata, so many rows and chunks.
 
         Raises
@@ -199,7 +199,8 @@ class Chunks:
                 found: Any = self._group[name]
                 if tuple(found[:].tolist()) != expected:
                     raise ValueError(f"{name} does not hold the names")
-            there = count(self.root, files)
-            missing = sorted(CORE - self.names - {"fitness_sd"}) + [n for n in files if there.get(n, 0) < files[n]]
+            there = chunks_of(self.root, chunks)
+            lacking = [name for name, indices in chunks.items() if set(indices) - set(there.get(name, ()))]
+            missing = sorted(CORE - self.names - {"fitness_sd"}) + lacking
             if missing or self.rows_in_use() < rows:
                 raise ValueError(f"chunks of {', '.join(missing) or 'status'} are missing")

@@ -66,10 +66,17 @@ def sync_store(layout: Layout) -> None:
     sync_all(layout.root, _files(layout.root, skip=layout.saved))
 
 
-def count(root: Path, names: Iterable[str]) -> dict[str, int]:
-    """Count the chunks of arrays, as far as there are any."""
-    counted = {name: sum(1 for _ in _files(root / name / "c")) for name in names}
-    return {name: n for name, n in counted.items() if n}
+def chunks_of(root: Path, names: Iterable[str]) -> dict[str, list[int]]:
+    """List the chunks of arrays, by the first index in their names, as far as there are any."""
+    found = {name: sorted(_indices(root / name / "c")) for name in names}
+    return {name: indices for name, indices in found.items() if indices}
+
+
+def _indices(folder: Path) -> Iterable[int]:
+    for path in _files(folder):
+        first = path.relative_to(folder).parts[0]
+        if first.isdecimal():
+            yield int(first)
 
 
 def clean(layout: Layout) -> None:

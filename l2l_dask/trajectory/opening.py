@@ -85,9 +85,9 @@ def _folded(layout: Layout, space: Space, objectives: Objectives, latest: tuple[
     """Fold the newest segment that was started: what older ones say is in the arrays."""
     chunks = Chunks(layout.root)
     records = read(layout.journal(*latest)) if latest else iter(())
-    header: dict[str, Any] = next(records, {"rows": 0, "files": {}})
+    header: dict[str, Any] = next(records, {"rows": 0, "chunks": {}})
     labels = {"parameter": space.labels, "objective": objectives.names}
-    chunks.check(labels, header["rows"], header["files"])
+    chunks.check(labels, header["rows"], header["chunks"])
     rows = max(chunks.rows_in_use(), _apply(records, chunks, space))
     chunks.flush()
     return chunks, rows
@@ -97,7 +97,7 @@ def _rebuilt(layout: Layout, space: Space, objectives: Objectives, damage: Damag
     """Make the arrays anew from the journal's first record on."""
     segments = history(layout)
     headers = [next(read(path)) for path, _ in segments]
-    if (not headers or headers[0]["rows"]) and files.count(layout.root, ["status"]):
+    if (not headers or headers[0]["rows"]) and files.chunks_of(layout.root, ["status"]):
         raise StoreError(f"{damage}; and there is no journal to make its arrays anew from") from damage
     _log.warning("%s; its arrays are made anew from the journal", damage)
     _emptied(layout, space, objectives, max([1, *(header["rows"] for header in headers)]))

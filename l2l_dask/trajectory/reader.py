@@ -23,25 +23,40 @@ from l2l_dask.space import Categorical, Floats, Integer, Params, Space
 from l2l_dask.trajectory.columns import LABELS, quiet_zarr, reading, rows_in_use
 from l2l_dask.trajectory.layout import Layout, State, open_layout, read_json, read_lease
 from l2l_dask.trajectory.lease import PATIENCE, holder_is_gone
-from l2l_dask.trajectory.record import Record
+from l2l_dask.trajectory.record import FINAL, OPTIMIZER, Record
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-_UNTOLD_FILL: dict[str, Any] = {"fitness": np.nan, "told": -1, "attempt": 0, "error": "", "saved": ""} | dict.fromkeys(
-    ("submitted", "started", "finished"), np.nan
-)
+_UNTOLD_FILL: dict[str, Any] = {
+    "fitness": np.nan,
+    "fitness_sd": np.nan,
+    "told": -1,
+    "attempt": 0,
+    "error": "",
+    "saved": "",
+} | dict.fromkeys(("submitted", "started", "finished"), np.nan)
 
 
 @dataclass(frozen=True)
 class Individual:
-    """One row, in words."""
+    """One row, in words.
+
+    Attributes
+    ----------
+    repeats_of
+        The row that it evaluates again, at the end or because that failed.
+    sd
+        Where it was evaluated several times: the standard deviation of each objective; ``fitness`` is the mean then.
+    """
 
     id: int
     status: Status
     fitness: dict[str, float]
     params: Params
+    repeats_of: int | None = None
+    sd: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,22 +102,41 @@ class Trajectory:
 
     @property
     def best(self) -> Individual | None:
-        """The best individual ever evaluated, by the first objective; None before the first."""
+        """The best individual, by the first objective; None before the first.
+
+        Where the best were evaluated again at the end, it is the best of those: by what came of that, since to be the
+        best of many is luck too.
+        """
         return next(iter(self.ranking(1)), None)
 
     def ranking(self, k: int) -> list[Individual]:
-        """Return the ``k`` best individuals ever evaluated, by the first objective."""
+        """Return the ``k`` best individuals, by the first objective: those evaluated again at the end come first."""
         cost = self.cost[:, 0]
         done = np.flatnonzero(~np.isnan(cost))
-        return [self.individual(i) for i in done[np.argsort(cost[done], kind="stable")][:k].tolist()]
+        order = np.lexsort((cost[done], ~self._is_final[done]))
+        return [self.individual(i) for i in done[order][:k].tolist()]
+
+    @cached_property
+    def _is_final(self) -> NDArray[np.bool_]:
+        """Tell which rows re-evaluate the best, in the round after which nothing new was asked for."""
+        origin, asked = self.record["origin"], self.record["asked"]
+        last = asked[origin == OPTIMIZER].max(initial=-1)
+        final: NDArray[np.bool_] = (origin == FINAL) & (asked > last)
+        return final
 
     def individual(self, id: int) -> Individual:
         """Return one individual."""
         if not 0 <= id < len(self):
             raise StoreError(f"{self.layout.root} has individuals 0 to {len(self) - 1}, not {id}")
-        fitness = dict(zip(self.objectives.names, self.record["fitness"][id].tolist(), strict=True))
-        params = self.space.params(self.record["params"][id])
-        return Individual(id, Status(int(self.record["status"][id])), fitness, params)
+        record, names = self.record, self.objectives.names
+        fitness = dict(zip(names, record["fitness"][id].tolist(), strict=True))
+        params = self.space.params(record["params"][id])
+        again = int(record["retry_of"][id])
+        spread = record["fitness_sd"][id].tolist() if "fitness_sd" in record.columns else [math.nan]
+        sd = None if all(map(math.isnan, spread)) else dict(zip(names, spread, strict=True))
+        return Individual(
+            id, Status(int(record["status"][id])), fitness, params, repeats_of=again if again >= 0 else None, sd=sd
+        )
 
     def saved(self, id: int) -> dict[str, NDArray[Any]]:
         """Load the arrays that an individual saved, by name."""
@@ -173,8 +207,10 @@ class Trajectory:
                     p, record["params"][:, j]
                 )
                 j += 1
+        for j, name in enumerate(self.objectives.names if "fitness_sd" in record.columns else ()):
+            table[f"record.{name}_sd" if f"{name}_sd" in users else f"{name}_sd"] = record["fitness_sd"][:, j]
         for name, values in record.columns.items():
-            if name in ("x", "params", "fitness", "status"):
+            if name in ("x", "params", "fitness", "status", "fitness_sd"):
                 continue
             plain = values.astype(object) if values.dtype.kind == "T" else values
             for c, column in enumerate(plain.T if plain.ndim == 2 else [plain]):
@@ -212,6 +248,8 @@ def load(store: str | os.PathLike[str]) -> Trajectory:
     """
     layout, described = open_layout(store)
     with reading(layout.root):
+        if layout.rebuilding.exists():
+            raise RuntimeError("its arrays were damaged, and are not whole again")
         record = _read(layout)
         experiment = described["experiment"]
         space, objectives = Space.from_dict(experiment["space"]), Objectives(experiment["objectives"])
@@ -228,8 +266,8 @@ def _read(layout: Layout) -> Record:
         columns = {name: np.asarray(array[:n]) for name, array in group.arrays() if name not in (*LABELS, "status")}
     columns["status"] = status[:n]
     pending = columns["status"] == Status.PENDING
-    for name, fill in _UNTOLD_FILL.items():
-        columns[name][pending] = fill
+    for name in _UNTOLD_FILL.keys() & columns.keys():
+        columns[name][pending] = _UNTOLD_FILL[name]
     return Record(columns)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,7 +18,7 @@ from l2l_dask.evaluation import Candidates, Evaluation, Objectives
 from l2l_dask.saving import save_arrays, saved_folder
 from l2l_dask.space import Space
 from l2l_dask.trajectory import columns, facts
-from l2l_dask.trajectory.files import count
+from l2l_dask.trajectory.files import chunks_of
 from l2l_dask.trajectory.journal import Journal
 from l2l_dask.trajectory.layout import FORMAT, State, open_layout, read_json, write_json
 from l2l_dask.trajectory.lease import acquire
@@ -77,7 +78,7 @@ class Writer:
         except OSError as error:
             raise StoreError(f"{path} cannot be written: {error.strerror}") from error
         header = {"kind": "epoch", "epoch": self.epoch, "segment": self._segment, "format": FORMAT, "before": before}
-        there = {"rows": self._rows, "files": count(self.layout.root, self._chunks.names)}
+        there = {"rows": self._rows, "chunks": chunks_of(self.layout.root, self._chunks.names)}
         journal.start(header | there)
         return journal
 
@@ -236,7 +237,7 @@ class Writer:
             raise StoreError(f"{self.layout.errors} cannot be written: {error.strerror}") from error
 
 
-def mended(store: Path) -> Trajectory:
+def mended(store: str | os.PathLike[str]) -> Trajectory:
     """Read a store; where its arrays are damaged, they are made anew from the journal first.
 
     Raises
@@ -249,8 +250,8 @@ def mended(store: Path) -> Trajectory:
     try:
         return load(store)
     except columns.DamagedError:
-        _, described = open_layout(store)
-        with columns.reading(store, remedy=""):
+        layout, described = open_layout(store)
+        with columns.reading(layout.root, remedy=""):
             space = Space.from_dict(described["experiment"]["space"])
-        Writer(store, space).close(trim=False)
+        Writer(layout.root, space).close(trim=False)
         return load(store)
