@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -204,11 +204,10 @@ class Driver:
             for command in sent(self._writer.layout, self._commands_seen):
                 self._commands_seen += 1
                 self._commands.put(loop.Control(command, "stopped by l2l stop"))
-        with suppress(Empty):
-            while True:
-                control = self._commands.get_nowait()
-                self._stopping |= control.command == "stop"
-                self._events.append(control)
+        while not self._commands.empty():
+            control = self._commands.get()
+            self._stopping |= control.command == "stop"
+            self._events.append(control)
 
     # -- instructions -------------------------------------------------------------------------------------------------
 

@@ -123,8 +123,10 @@ def _together(optimizee: Optimizee, contexts: list[Context], begun: Evaluation) 
 
 
 def _judged(optimizee: Optimizee, context: Context, begun: Evaluation, returned: Any) -> Evaluation:
+    given = optimizee.objectives
     try:
-        return _ended(begun, context, fitness=Objectives(optimizee.objectives).parse(returned))
+        objectives = given if isinstance(given, Objectives) else Objectives(given)
+        return _ended(begun, context, fitness=objectives.parse(returned))
     except EvaluationError as error:
         return _ended(begun, context, error=f"{type(error).__name__}: {error}")
 
