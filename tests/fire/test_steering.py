@@ -10,7 +10,6 @@ from l2l_dask.trajectory import load
 
 AT_ONCE = 2.0  # seconds; measured again and again, the quickest counts, so that a busy machine does no harm
 PROMPT = 30.0  # seconds, of a thousand that would pass otherwise
-joined = pytest.mark.xfail(reason="defect: the interpreter joins the optimizer's thread at its end", strict=False)
 
 
 def begun(store):
@@ -76,7 +75,6 @@ def test_pause_is_heard_while_the_optimizer_is_busy(thinking, store, l2l, wait_u
     wait_until(lambda: load(store).state == "paused")
 
 
-@joined
 @pytest.mark.slow
 def test_stop_now_ends_the_driver_while_the_optimizer_is_busy(thinking, store, l2l):
     assert l2l("stop", store, "--now").returncode == 0
@@ -86,7 +84,6 @@ def test_stop_now_ends_the_driver_while_the_optimizer_is_busy(thinking, store, l
     assert load(store).state == "stopped"
 
 
-@joined
 @pytest.mark.slow
 @pytest.mark.parametrize("numbers", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT]], ids=["SIGTERM", "Ctrl-C twice"])
 def test_a_signal_ends_the_driver_while_the_optimizer_is_busy(thinking, store, numbers):
