@@ -72,6 +72,7 @@ def open_arrays(layout: Layout, space: Space, objectives: Objectives) -> Opened:
         chunks, rows = _rebuilt(layout, space, objectives, error)
         record = Record(chunks.read_all(rows))
     try:
+        chunks.sync()
         files.sync_store(layout)
         if layout.rebuilding.exists():
             layout.rebuilding.unlink()

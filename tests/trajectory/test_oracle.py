@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from l2l_dask import Categorical, Integer, Objectives, Real, Space, maximize, minimize
 from l2l_dask.evaluation import Candidates, Evaluation, Status
-from l2l_dask.trajectory import Writer, columns, create, load
+from l2l_dask.trajectory import Writer, columns, create, load, writer
 from l2l_dask.trajectory.chunks import Chunks
 from l2l_dask.trajectory.layout import Layout, read_json, write_json
 
@@ -47,10 +47,11 @@ def as_rows(trajectory):
 
 @pytest.fixture(scope="module", autouse=True)
 def small_chunks():
-    """Make chunks so small that a few rows cross their bounds."""
+    """Make chunks so small that a few rows cross their bounds, and segments that a few records fill."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(columns, "_MIN_ROWS", 4)
         patch.setattr(columns, "_MAX_ROWS", 4)
+        patch.setattr(writer, "_SEGMENT_BYTES", 1000)
         yield
 
 
@@ -70,12 +71,19 @@ class Oracle(RuleBasedStateMachine):
         self.writer = Writer(self.store, SPACE)
         self.recorded, self.appended = [], []  # states after each record, not yet appended, and appended: (end, rows)
         self.folded = copy.deepcopy(self.rows)
+        self.note_what_is_on_the_disk()
         record = self.writer.record
         assert len(record) == len(self.rows)
         assert record.pending.tolist() == self.ids(lambda row: row["status"] == Status.PENDING)
         assert record.untold.tolist() == self.ids(lambda row: row["status"] != Status.PENDING and row["told"] < 0)
         assert record.n_events == 1 + max([-1, *(max(row["asked"], row["told"]) for row in self.rows)])
         self.event = record.n_events
+
+    def note_what_is_on_the_disk(self):
+        """Note how long the journal is when the arrays are written, and which chunks there are when they are synced."""
+        self.folded_at = self.writer._journal.size
+        if not self.writer._chunks._files.written:
+            self.synced = {path for path in self.store.rglob("c/**/*") if path.is_file()}
 
     def ids(self, wanted):
         return [i for i, row in enumerate(self.rows) if wanted(row)]
@@ -134,16 +142,23 @@ class Oracle(RuleBasedStateMachine):
 
     @rule()
     def commit(self):
-        self.writer.commit(durable=False)
-        size = self.writer.layout.journal(self.writer.epoch).stat().st_size
-        self.appended += [(size, rows) for rows in self.recorded]
+        end = self.writer._journal.size
+        for record, rows in zip(self.writer._journal._pending, self.recorded, strict=True):
+            end += len(record)
+            self.appended.append((end, rows))
         self.recorded = []
+        self.writer.commit(durable=False)
+        assert self.writer._journal.path.stat().st_size == end
 
     @rule()
     def fold(self):
+        segments = len(self.writer.layout.segments())
         self.writer.fold()
         self.recorded, self.appended = [], []
         self.folded = copy.deepcopy(self.rows)
+        if len(self.writer.layout.segments()) > segments:
+            assert not self.writer._chunks._files.written, "a segment was started before the arrays were on the disk"
+        self.note_what_is_on_the_disk()
 
     @rule(more=st.integers(0, 9))
     def reserve(self, more):
@@ -158,16 +173,31 @@ class Oracle(RuleBasedStateMachine):
             killed(self.writer)
             self.open()
 
-    @precondition(lambda self: self.appended and not self.recorded)
-    @rule(data=st.data())
-    def tear_the_last_append_and_open_again(self, data):
-        """Cut the journal somewhere in its last record, which the machine's crash had not brought to the disk."""
+    def cut(self, data):
+        """Cut the journal at any byte that was not there when the arrays were written."""
         killed(self.writer)
-        journal = self.writer.layout.journal(self.writer.epoch)
-        whole = journal.stat().st_size
-        os.truncate(journal, whole - data.draw(st.integers(1, 8)))
-        states = [self.folded, *(rows for _, rows in self.appended)]
-        self.rows = copy.deepcopy(states[-2])
+        journal = self.writer._journal.path
+        at = data.draw(st.integers(self.folded_at, journal.stat().st_size))
+        os.truncate(journal, at)
+        self.rows = copy.deepcopy([self.folded, *(rows for end, rows in self.appended if end <= at)][-1])
+
+    @rule(data=st.data())
+    def tear_the_journal_and_open_again(self, data):
+        self.cut(data)
+        self.open()
+
+    @rule(data=st.data())
+    def fail_the_power_and_open_again(self, data):
+        """Spoil what was not synced: the end of the journal, and the chunks written since the last segment began."""
+        written = sorted(self.writer._chunks._files.written)
+        self.cut(data)
+        for path in (self.store / key for key in written):
+            whole = path.read_bytes() if path.exists() else b""
+            left = data.draw(st.sampled_from([whole, whole, whole, b"", whole[: len(whole) // 2], bytes(len(whole))]))
+            if path.exists():
+                path.write_bytes(left)
+                if not left and path not in self.synced and path.name != "zarr.json" and data.draw(st.booleans()):
+                    path.unlink()
         self.open()
 
     @rule(trim=st.booleans())
