@@ -7,7 +7,7 @@ import pytest
 
 from l2l_dask import FunctionOptimizee, Real, Space, minimize
 from l2l_dask.evaluating import Where
-from l2l_dask.evaluation import Candidate, Status, individual_seed
+from l2l_dask.evaluation import Candidate, Status
 from l2l_dask.executors import Simulated
 from l2l_dask.experiment import Experiment
 
@@ -86,17 +86,36 @@ def test_slots_are_the_workers_and_nothing_waits_in_reserve():
     assert executor.collect(0.001) == []
 
 
-def test_durations_come_from_the_individuals_own_generator():
-    def lognormal(candidate, rng):
+def durations(order, seed=9, workers=2):
+    """Return what lasts how long, by id, where individuals are submitted one by one in that order."""
+
+    def seconds(_, rng):
+        rng.random(3, dtype="f4")  # leaves half a number for the next draw
         return rng.lognormal()
 
-    executor = Simulated(2, lognormal)
+    executor, ended = Simulated(workers, seconds), []
     executor.start(F, NOWHERE)
-    executor.submit(candidates(4, seed=9))
-    durations = {e.id: e.seconds for e in drain(executor)}
-    for id, seconds in durations.items():
-        own = np.random.default_rng(individual_seed(9, id).spawn(1)[0])
-        assert seconds == pytest.approx(own.lognormal())
+    for id in order:
+        executor.submit([Candidate(id, {"x": 0.5}, seed=seed)])
+        ended += executor.collect(0)
+    return {e.id: e.seconds for e in [*ended, *drain(executor)]}
+
+
+def test_durations_depend_on_the_individual_and_the_seed_alone():
+    found = durations(range(40))
+    assert len(set(found.values())) == 40
+    assert durations(reversed(range(40)), workers=7) == pytest.approx(found)
+    assert durations([7, 7, 3])[7] == pytest.approx(found[7]), "a further attempt takes as long"
+    assert not set(durations(range(40), seed=10).values()) & set(found.values())
+
+
+def test_submitted_is_when_it_was_submitted_and_not_when_it_began():
+    executor = simulated(1, [2, 3, 1])
+    executor.submit(candidates(2))
+    (first,) = executor.collect(0)
+    executor.submit(candidates(3)[2:])
+    ended = [first, *drain(executor)]
+    assert [(e.submitted, e.started, e.finished) for e in ended] == [(0.0, 0.0, 2.0), (0.0, 2.0, 5.0), (2.0, 5.0, 6.0)]
 
 
 def busy_share(ended, workers):
