@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +21,21 @@ def save_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]], *, durable: bo
     folder.mkdir(parents=True, exist_ok=True)
     for name, array in arrays.items():
         with (folder / f"{name}.npy").open("wb") as file:
-            np.save(file, array, allow_pickle=False)
+            # Not np.save: numpy's own way to the disk forgets why it could not write.
+            np.lib.format.write_array(_Stream(file), np.asanyarray(array), allow_pickle=False)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
     if durable:
         for part in (folder, folder.parent, folder.parent.parent):
             sync(part)
+
+
+class _Stream:
+    """A file that numpy takes for something else."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.write = file.write
 
 
 def sync(path: Path) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing import spawn
+from multiprocessing import spawn, util
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from distributed import Client, LocalCluster
 from l2l_dask.errors import ClusterError
 
 _prepare = spawn.get_preparation_data
+_flags: Callable[[], list[str]] = util._args_from_interpreter_flags  # type: ignore[attr-defined]
 _DIRECT = ("tcp://", "tls://", "ucx://", "ws://", "wss://")
 
 
@@ -30,6 +31,7 @@ def local(workers: int | None = None) -> Iterator[Client]:
     """
     n = workers or len(os.sched_getaffinity(0))
     spawn.get_preparation_data = _without_main
+    util._args_from_interpreter_flags = _without_folder  # type: ignore[attr-defined]
     try:
         cluster = LocalCluster(
             n_workers=n,
@@ -54,6 +56,11 @@ def _without_main(name: str) -> dict[str, Any]:
     if name.startswith("Dask Worker process"):
         prepared = {key: value for key, value in prepared.items() if not key.startswith("init_main_from")}
     return prepared
+
+
+def _without_folder() -> list[str]:
+    """Keep Python, where Dask's workers start, from importing the user's ``types.py`` in place of its own."""
+    return [*(flag for flag in _flags() if flag != "-P"), "-P"]
 
 
 @contextmanager

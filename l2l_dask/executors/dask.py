@@ -189,6 +189,8 @@ class Dask(Executor):
         await asyncio.sleep(delay)
         try:
             result = (await self._fetch([future]))[future.key]
+        except asyncio.CancelledError:  # Dask had made it one with a gather that took too long: once more
+            result = None
         except OSError as error:
             self._give_up(error)
             return

@@ -106,7 +106,6 @@ def test_the_command_works_in_a_folder_where_all_names_are_taken(write, experime
     check(folder / "a.zarr", 1.0, 0.13436424411240122)
 
 
-@pytest.mark.xfail(reason="cluster/local.py starts Python without -P, with the current folder on its path")
 @pytest.mark.parametrize("name", ["types"])
 def test_local_workers_start_in_a_folder_with_a_file_named_like_a_module_that_they_start_with(
     write, experiment_file, call, name

@@ -160,7 +160,7 @@ def check(said, reason):
 )
 def test_a_disk_that_fills_up_with_saved_arrays(played, where):
     said = played(FULL, WHERE=where)
-    check(said, "cannot be written")
+    check(said, "No space left on device")
     assert said["wrong"] == []
 
 
