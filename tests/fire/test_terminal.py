@@ -54,6 +54,12 @@ class Terminal:
     def press(self, key):
         os.write(self.window, key)
 
+    def said(self):
+        """Return all that was shown until the end, but for the echo of the keys."""
+        assert self.process.wait(PROMPT) is not None
+        self._eyes.join(PROMPT)  # until nobody is at the other end any more
+        return self.shown.decode(errors="replace").replace("^C", "")
+
     def close(self):
         """Close the window, as a click on its corner does."""
         if self._open:
@@ -114,7 +120,7 @@ def test_ctrl_c_in_a_window_says_that_it_waits_and_lets_what_runs_end(terminal, 
     (store.parent / "seconds").write_text("3")
     window.press(CTRL_C)
     assert window.process.wait(PROMPT) == 130
-    shown = window.shown.decode()
+    shown = window.said()
     assert "stopping: waits for" in shown
     assert "stopped: interrupted by SIGINT" in shown
     assert f"go on with: l2l resume {store}" in shown
@@ -138,7 +144,7 @@ def test_ctrl_c_again_and_again_in_a_window_stops_at_once_without_a_traceback(te
 
     wait_until(over, PROMPT)
     assert window.process.returncode == 130
-    shown = window.shown.decode()
+    shown = window.said()
     assert "Traceback" not in shown
     assert f"go on with: l2l resume {store}" in shown
     assert load(store).state in ("stopped", "interrupted")
