@@ -158,7 +158,7 @@ def test_what_a_driver_that_was_replaced_appended_afterwards_is_no_part_of_the_h
     awake = Journal.__new__(Journal)
     awake.__dict__ |= {"path": path, "_file": os.open(path, os.O_WRONLY | os.O_APPEND), "size": 0, "_unsynced": False}
     awake._pending = []
-    awake.add({"kind": "tell", "event": 77, "ids": [2]})
+    awake.add({"kind": "tell", "event": 77, "ids": [0]})
     awake.append(durable=True)
     awake.close()
     assert any(record.get("event") == 77 for record in read(path))
