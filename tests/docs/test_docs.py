@@ -16,7 +16,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 RUNNER = Path(__file__).with_name("_page.py")
 
 LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s]+)\)")
-SECONDS = 240
+SECONDS = 420
 
 
 def carry_out(page: Path, folder: Path) -> subprocess.CompletedProcess[str]:
