@@ -65,8 +65,8 @@ def test_the_store_that_is_damaged_has_several_segments_in_each_epoch(whole, row
 
 FILES = [
     *(f"{name}/c/{chunk}" for name in ("status", "told", "error") for chunk in (0, 10)),
-    *(f"{name}/c/{chunk}/0" for name in ("x", "fitness_sd", "parents") for chunk in (0, 10)),
-    *("parameter/c/0", "x/zarr.json", "status/zarr.json", "parents/zarr.json"),
+    *(f"{name}/c/{chunk}/0" for name in ("x", "parents") for chunk in (0, 10)),
+    *("fitness_sd/c/0/0", "fitness_sd/c/5/0", "parameter/c/0", "x/zarr.json", "status/zarr.json", "parents/zarr.json"),
 ]
 DAMAGE = {
     "emptied": lambda path: os.truncate(path, 0),
