@@ -103,7 +103,7 @@ BEASTS = [
     (leaves_a_process, DONE, ""),
     (lambda: sys.exit("enough"), FAILED, "SystemExit: enough"),
 ]
-TAME = 50  # harmless ones at the end: every slot still works
+TAME = 70  # harmless ones at the end: every slot still works
 
 
 @pytest.fixture(scope="module")
@@ -148,8 +148,8 @@ def test_each_is_recorded_as_what_it_was_and_no_slot_and_no_process_is_left_behi
     assert reasons[13].endswith("x" * 200)  # the tail of what it printed
     crashed = ended.record["status"] == CRASHED
     assert ended.record["attempt"].tolist() == [2 if c else 1 for c in crashed]
-    assert set(ended.record["worker"][-10:].tolist()) == set(ended.record["worker"].tolist())
-    assert len(set(ended.record["worker"].tolist())) == 2
+    after = ended.record["started"] > ended.record["finished"][: len(BEASTS)].max()
+    assert set(ended.record["worker"][after].tolist()) == {"0", "1"}
 
     def left():
         return [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", "1000"]]
