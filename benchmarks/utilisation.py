@@ -2,7 +2,8 @@
 
 Evaluations sleep for a log-normal time (sigma 1, mean 1 s), the same times for every optimizer; 32 slots on one machine
 (sleeping costs no core). The share that is used is measured from the first start until the last individual was
-submitted: after that the slots drain, whatever the optimizer. A generation waits for its slowest, steady state does not.
+submitted: after that the slots drain, whatever the optimizer. A generation waits for its slowest one; steady state
+waits for none.
 """
 
 from __future__ import annotations

@@ -300,7 +300,7 @@ class Driver:
     def _keep_house(self) -> None:
         now = time.monotonic()
         if now - self._folded > _FOLD:
-            self._writer.fold()
+            self._writer.fold(lazily=True)
             self._folded = time.monotonic()
         if now - self._shown > _WAIT:
             self._shown = now

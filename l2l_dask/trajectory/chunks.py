@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,20 +64,32 @@ class Chunks:
         return set(self._schema)
 
     def add(self, column: Column) -> None:
-        """Create a further array."""
-        with quiet_zarr():
+        """Create a further array.
+
+        Raises
+        ------
+        StoreError
+            If it cannot be written.
+        """
+        with self._writing(), quiet_zarr():
             # A driver that was killed in here leaves an array that the consolidated metadata do not know, and empty.
             self._arrays[column.name] = create_array(self._group, column, self.capacity, self.rows_per_chunk)
             zarr.consolidate_metadata(self._group.store)
         self._schema[column.name] = column
 
     def resize(self, capacity: int) -> None:
-        """Change the number of rows; a reader sees the longest ``status`` last, and the shorter first."""
+        """Change the number of rows; a reader sees the longest ``status`` last, and the shorter first.
+
+        Raises
+        ------
+        StoreError
+            If it cannot be written.
+        """
         if capacity == self.capacity:
             return
         last = capacity > self.capacity
         names = sorted(self._arrays, key=lambda name: (name == "status") == last)
-        with quiet_zarr():
+        with self._writing(), quiet_zarr():
             for name in names:
                 self._arrays[name].resize((capacity, *self._arrays[name].shape[1:]))
             zarr.consolidate_metadata(self._group.store)
@@ -113,22 +126,26 @@ class Chunks:
         StoreError
             If it cannot be written; nothing is let go then.
         """
-        try:
+        with self._writing():
             for index in sorted(self._dirty):
                 for name in sorted(self._dirty[index] - {"status"}):
                     self._write(index, name)
             for index in sorted(self._dirty):
                 if "status" in self._dirty[index]:
                     self._write(index, "status")
-        except OSError as error:
-            raise StoreError(f"{self.root} cannot be written: {error.strerror}") from error
         self._dirty.clear()
         self._let_go()
 
     def sync(self) -> None:
         """Bring what was written to the disk."""
-        try:
+        with self._writing():
             self._files.sync()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn what the disk refuses into one line."""
+        try:
+            yield
         except OSError as error:
             raise StoreError(f"{self.root} cannot be written: {error.strerror}") from error
 

@@ -6,7 +6,6 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +57,7 @@ class Writer:
         self._noted: dict[str, tuple[str, tuple[int, ...]]] = {}
         self._rest_until = 0.0
         try:
-            with suppress(FileNotFoundError):
-                self.layout.control.unlink()
+            self._forget_commands()
             with columns.reading(self.layout.root, remedy=""):
                 objectives = Objectives(self.described["experiment"]["objectives"])
             opened = open_arrays(self.layout, space, objectives)
@@ -145,6 +143,13 @@ class Writer:
             self._rotate()
         ended = time.monotonic()
         self._rest_until = ended + (_SHARE - 1) * (ended - begun)
+
+    def _forget_commands(self) -> None:
+        """Remove what was said to an earlier driver."""
+        try:
+            self.layout.control.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"{self.layout.control} cannot be removed: {error.strerror}") from error
 
     def _rotate(self) -> None:
         """Go on in another file of the journal, so that opening the store has little to fold."""
