@@ -2,7 +2,9 @@
 
 The bare loop is ``submit`` and ``as_completed`` with as many in flight, no child process, and nothing kept. Ours
 evaluates in child processes, and every result is in the journal before the optimizer is told. Rates are those of steady
-state: the first tenth of the evaluations is left out. The two take turns; the ratio is of neighbours.
+state: the first tenth of the evaluations is left out. They take turns; the ratio is of neighbours.
+
+The last case is ours in bundles, individuals that share a future, beside the same bare loop.
 """
 
 from __future__ import annotations
@@ -19,7 +21,10 @@ from l2l_dask import Experiment, Real, Space, minimize
 
 WORKERS = 2
 ROUNDS = 3
-CASES = {0.0: 1500, 0.01: 1500}  # seconds per evaluation -> evaluations
+BARE = 1500  # evaluations of the bare loop
+# seconds per evaluation, in bundles, evaluations
+CASES = ((0.0, False, 1500), (0.01, False, 1500), (0.0, True, 30_000))
+IN_FLIGHT = 18  # of the bare loop beside bundles: as many futures per slot as we have without
 SPACE = Space({"x": Real(-5, 5, shape=(10,))})
 
 
@@ -48,7 +53,7 @@ def bare(client: Client, seconds: float, evaluations: int, in_flight: int) -> fl
     return steady(np.array(finished))
 
 
-def ours(client: Client, seconds: float, evaluations: int) -> tuple[float, int]:
+def ours(client: Client, seconds: float, evaluations: int, *, bundle: bool) -> tuple[float, int]:
     """Return our evaluations per second, and the most that were in flight."""
     most = 0
 
@@ -64,6 +69,7 @@ def ours(client: Client, seconds: float, evaluations: int) -> tuple[float, int]:
             objectives=minimize("f"),
             store=Path(folder) / "bench.zarr",
             evaluations=evaluations,
+            bundle=bundle,
         )
         ended = experiment.run(client, on_progress=note)
         return steady(np.sort(ended.record["finished"])), most
@@ -83,15 +89,16 @@ def main() -> None:
         ) as cluster,
         Client(cluster) as client,
     ):
-        for seconds, evaluations in CASES.items():
-            print(f"\n{seconds * 1000:g} ms per evaluation, {WORKERS} workers, {evaluations} evaluations")
+        for seconds, bundle, evaluations in CASES:
+            how = "in bundles" if bundle else "a future each"
+            print(f"\n{seconds * 1000:g} ms per evaluation, {how}, {WORKERS} workers, {evaluations} evaluations")
             print(f"{'bare/s':>8} {'ours/s':>8} {'ratio':>6} {'in flight':>10}")
             ratios = []
             for _ in range(ROUNDS):
-                rate, in_flight = ours(client, seconds, evaluations)
-                reference = bare(client, seconds, evaluations, in_flight)
+                rate, in_flight = ours(client, seconds, evaluations, bundle=bundle)
+                reference = bare(client, seconds, BARE, IN_FLIGHT if bundle else in_flight)
                 ratios.append(rate / reference)
-                print(f"{reference:8.1f} {rate:8.1f} {ratios[-1]:6.2f} {in_flight:10d}")
+                print(f"{reference:8.1f} {rate:8.1f} {ratios[-1]:6.2f} {in_flight:10d}", flush=True)
             print(f"median ratio {statistics.median(ratios):.2f}")
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from l2l_dask.cli.show import counted, summary
+from l2l_dask.cli.show import counted, fitness_of, summary
 from l2l_dask.progress import Progress
 from l2l_dask.trajectory import Trajectory
 
@@ -121,8 +121,8 @@ def conclude(ended: Trajectory, *, report: bool, as_json: bool) -> None:
         console.print(rest, markup=False)
     console.print(counted(content["evaluations"]), markup=False)
     if content["best"]:
-        fitness = ", ".join(f"{name} = {value:.6g}" for name, value in content["best"]["fitness"].items())
-        console.print(f"best: individual {content['best']['id']}, {fitness}", markup=False)
+        best = content["best"]
+        console.print(f"best: individual {best['id']}, {fitness_of(best)}", markup=False)
     if report and len(ended):
         from l2l_dask.dashboard.report import write
 

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from l2l_dask.errors import L2LError, StoreError
-from l2l_dask.trajectory import Individual, Trajectory, load
+from l2l_dask.trajectory import FINAL, Individual, Trajectory, load
 
 
 def summary(trajectory: Trajectory, best: int = 1) -> dict[str, Any]:
@@ -23,13 +23,15 @@ def summary(trajectory: Trajectory, best: int = 1) -> dict[str, Any]:
     ranked = [_individual(individual) for individual in trajectory.ranking(best)]
     started, finished = trajectory.record["started"], trajectory.record["finished"]
     known = ~np.isnan(finished)
+    budget = int(trajectory.details.get("evaluations", len(trajectory)))
+    final = int((trajectory.record["origin"] == FINAL).sum())
     return {
         "store": str(trajectory.layout.root),
         "state": trajectory.state,
         "reason": str(trajectory.details.get("reason", "")),
-        "evaluations": trajectory.counts() | {"budget": int(trajectory.details.get("evaluations", len(trajectory)))},
+        "evaluations": trajectory.counts() | {"budget": budget, "final": final},
         "objectives": trajectory.objectives.to_dict(),
-        **trajectory.experiment["labels"],
+        **trajectory.experiment.get("labels", {"optimizer": "?", "optimizee": "?"}),
         "best": ranked[0] if ranked else None,
         "ranking": ranked,
         "seconds": float(finished[known].max() - np.nanmin(started)) if known.any() else 0.0,
@@ -38,7 +40,9 @@ def summary(trajectory: Trajectory, best: int = 1) -> dict[str, Any]:
 
 def _individual(individual: Individual) -> dict[str, Any]:
     params = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in individual.params.items()}
-    return {"id": individual.id, "fitness": individual.fitness, "params": params}
+    told = {"id": individual.id, "fitness": individual.fitness, "params": params}
+    more = {"sd": individual.sd, "repeats_of": individual.repeats_of}
+    return told | {name: value for name, value in more.items() if value is not None}
 
 
 def one_store(store: Path, best: int, *, as_json: bool) -> None:
@@ -55,8 +59,7 @@ def one_store(store: Path, best: int, *, as_json: bool) -> None:
     console.print(f"{escape(str(content['optimizer']))} on {escape(str(content['optimizee']))}")
     console.print(counted(content["evaluations"]))
     for rank in content["ranking"]:
-        fitness = ", ".join(f"{name} = {value:.6g}" for name, value in rank["fitness"].items())
-        console.print(f"\n[bold]individual {rank['id']}[/bold]  {escape(fitness)}")
+        console.print(f"\n[bold]individual {rank['id']}[/bold]  {escape(fitness_of(rank))}")
         for name, value in rank["params"].items():
             console.print(f"  {escape(name)} = {escape(_short(value))}")
     for id in np.flatnonzero([bool(text) for text in trajectory.record["error"]])[:3].tolist():
@@ -67,8 +70,22 @@ def one_store(store: Path, best: int, *, as_json: bool) -> None:
 
 def counted(counts: dict[str, int]) -> str:
     """Say the counts that are not zero."""
-    parts = [f"{n} {label.replace('_', ' ')}" for label, n in counts.items() if n and label not in ("total", "budget")]
-    return f"{counts['total']} of {counts['budget']} evaluations: {', '.join(parts) or 'none yet'}"
+    sums = ("total", "budget", "final")
+    parts = [f"{n} {label.replace('_', ' ')}" for label, n in counts.items() if n and label not in sums]
+    again = f" and {counts['final']} of the best again" if counts["final"] else ""
+    searched = counts["total"] - counts["final"]
+    return f"{searched} of {counts['budget']} evaluations{again}: {', '.join(parts) or 'none yet'}"
+
+
+def fitness_of(rank: dict[str, Any]) -> str:
+    """Say an individual's fitness, how much it scatters, and whom it repeats."""
+    parts = [f"{name} = {value:.6g}{_scatter(rank, name)}" for name, value in rank["fitness"].items()]
+    again = f", again individual {rank['repeats_of']}" if "repeats_of" in rank else ""
+    return ", ".join(parts) + again
+
+
+def _scatter(rank: dict[str, Any], name: str) -> str:
+    return f" (sd {rank['sd'][name]:.3g})" if "sd" in rank else ""
 
 
 def _short(value: Any) -> str:
