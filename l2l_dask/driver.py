@@ -65,8 +65,10 @@ class Driver:
         How often individuals are evaluated.
     wall_time
         Seconds after which no more is asked; None for no limit.
-    repeated
-        Whether the best were entered once more already, and nothing else is to come.
+    since
+        The rows before this one belong to an earlier search, which this one extends.
+    details
+        What the store's state is to say beside it.
     on_progress
         Called a few times a second, on the driver's thread.
     """
@@ -80,7 +82,8 @@ class Driver:
         *,
         sampling: Sampling | None = None,
         wall_time: float | None = None,
-        repeated: bool = False,
+        since: int = 0,
+        details: Mapping[str, Any] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
         self._optimizer, self._executor, self._writer, self._policy = optimizer, executor, writer, policy
@@ -89,9 +92,10 @@ class Driver:
         self._on_progress = on_progress
         record = writer.record
         self._event = record.n_events
-        self._budget = policy.evaluations - int((record["origin"] == FINAL).sum())
+        self._details = {"evaluations": policy.evaluations, **(details or {}), "since": since}
         pending, untold = record.pending.tolist(), record.untold.tolist()
         enough = f"{policy.goal} was reached" if _reached(policy.goal, record) else ""
+        repeated = len(record) > since and bool(record["origin"][-1] == FINAL)
         self._loop = loop.Loop(policy, len(record), dict.fromkeys(pending, 1), untold, enough, repeated)
         self._proposed = {
             i: _Proposed(record["x"][i], record.info(i), bool(record["origin"][i] == FINAL))
@@ -105,7 +109,7 @@ class Driver:
         self._call: tuple[Future[Any], Callable[[Any], loop.Event]] | None = None
         self._finish: loop.Finish | None = None
         self._meter = Meter(record, optimizer.objectives)
-        self._paused = self._stopping = False
+        self._dear = self._paused = self._stopping = False
         self._commands_seen = 0
         self._folded = self._looked = self._shown = time.monotonic()
 
@@ -239,6 +243,7 @@ class Driver:
         for e in evaluations:
             self._results[e.id] = e
             self._meter.count(e)
+            self._dear |= e.seconds > DEAR
             if e.status is Status.DONE and not self._proposed[e.id].final:
                 self._finalists.note(e.id, self._proposed[e.id].x, np.array(e.fitness))
             if e.saved and not e.stored:
@@ -295,7 +300,8 @@ class Driver:
     # -- the store ----------------------------------------------------------------------------------------------------
 
     def _commit(self) -> None:
-        self._writer.commit(durable=self._meter.mean_seconds > DEAR and not self._executor.virtual)
+        self._writer.commit(durable=self._dear and not self._executor.virtual)
+        self._dear = self._meter.mean_seconds > DEAR
 
     def _keep_house(self) -> None:
         now = time.monotonic()
@@ -328,7 +334,7 @@ class Driver:
         )
 
     def _set_state(self, state: Any, reason: str = "") -> None:
-        self._writer.set_state(state, reason=reason, evaluations=self._budget)
+        self._writer.set_state(state, reason=reason, **self._details)
 
     def _end(self, finish: loop.Finish) -> None:
         self._commit()

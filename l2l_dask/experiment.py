@@ -263,15 +263,14 @@ class Experiment:
         changed = plan.config.changed(
             evaluations=before if evaluations is None else evaluations,
             timeout=timeout,
-            target=_plain(target),
+            target=_plain(found.details.get("target") if target is None else target),
             wall_time=wall_time,
             profile=None if cluster is None else profile(cluster, Path.cwd()),
             workers=workers,
         )
         plan = replace(plan, config=changed)
-        return drive(
-            plan, client, trust=trust_record, retry_failed=retry_failed, extended=extended, on_progress=on_progress
-        )
+        since = None if extended else int(found.details.get("since", 0))
+        return drive(plan, client, trust=trust_record, retry_failed=retry_failed, since=since, on_progress=on_progress)
 
 
 def _restored(found: Trajectory, optimizee: Any, optimizer: Any) -> Plan:

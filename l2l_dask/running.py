@@ -32,7 +32,7 @@ def drive(
     *,
     trust: bool = False,
     retry_failed: bool = False,
-    extended: bool = False,
+    since: int | None = 0,
     on_progress: OnProgress | None = None,
     on_driver: Callable[[Driver], None] | None = None,
 ) -> Trajectory:
@@ -40,8 +40,9 @@ def drive(
 
     Parameters
     ----------
-    extended
-        Whether an experiment that ended is to search on: its best are then evaluated again at its new end.
+    since
+        The rows before this one belong to an earlier search, which this one extends: at its end the best are evaluated
+        again. None for all rows that there are.
     """
     problem, run = plan.problem, plan.config.run
     optimizer = plan.build_optimizer()
@@ -54,15 +55,16 @@ def drive(
         with opened(plan, client) as executor:
             executor.start(problem.optimizee, where)
             retries = _failed(writer.record) if retry_failed else []
-            origin = writer.record["origin"]
+            policy = _policy(plan, writer.record, len(retries))
             driver = Driver(
                 optimizer,
                 executor,
                 writer,
-                _policy(plan, writer.record, len(retries)),
+                policy,
                 sampling=description.sampling(run),
                 wall_time=run.wall_time,
-                repeated=bool(len(origin) and origin[-1] == FINAL) and not extended,
+                since=len(writer.record) if since is None else since,
+                details={"evaluations": policy.evaluations - _finals(writer.record), "target": run.target},
                 on_progress=on_progress,
             )
             if not len(writer.record) and run.initial:
@@ -86,8 +88,11 @@ def drive(
 def _policy(plan: description.Plan, record: Record, retries: int) -> Policy:
     """Return the user's policy; what is evaluated again comes on top of the budget."""
     policy = description.policy(plan.config.run, plan.problem.objectives)
-    budget = policy.evaluations + int((record["origin"] == FINAL).sum())
-    return replace(policy, evaluations=max(budget, len(record) + retries))
+    return replace(policy, evaluations=max(policy.evaluations + _finals(record), len(record) + retries))
+
+
+def _finals(record: Record) -> int:
+    return int((record["origin"] == FINAL).sum())
 
 
 def _failed(record: Record) -> list[int]:

@@ -38,6 +38,7 @@ def test_a_target_that_was_reached_stays_reached_until_another_is_given(tmp_path
     further = Experiment.resume(store, target=0.001)
     assert len(further) > n
     assert further.details["reason"] == "f <= 0.001 was reached"
+    assert len(Experiment.resume(store, evaluations=4000)) == len(further)  # the new target is remembered
 
 
 def test_a_search_ends_when_its_time_is_up_and_goes_on_with_more(tmp_path):

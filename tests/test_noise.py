@@ -1,10 +1,13 @@
 """Noisy fitness: repeats, seeds, and the best evaluated again at the end."""
 
+import json
+
 import numpy as np
 import pytest
 
 from l2l_dask import Experiment, Optimizee, Real, Space, maximize, minimize
 from l2l_dask.evaluation import Candidate, Sampling
+from l2l_dask.executors import Serial
 from l2l_dask.trajectory import FINAL, OPTIMIZER, load
 
 SPACE = Space({"x": Real(-5, 5)})
@@ -119,6 +122,36 @@ def test_a_search_that_is_extended_evaluates_its_best_again_at_its_new_end(tmp_p
     searched = np.flatnonzero(ended.record["origin"] == OPTIMIZER)
     best = searched[np.argsort(ended.record["fitness"][searched, 0])][:3]
     assert sorted(ended.record["retry_of"][33:].tolist()) == sorted(best.tolist())
+
+
+def test_a_search_that_is_killed_right_after_it_was_extended_is_extended_all_the_same(tmp_path):
+    class KilledError(BaseException):
+        pass
+
+    class Deadly(Serial):
+        def submit(self, candidates):
+            raise KilledError
+
+    store = tmp_path / "a.zarr"
+    search(store, evaluations=6, final=2, final_repeats=2).run()
+    with pytest.raises(KilledError):
+        Experiment.resume(store, evaluations=12, client=Deadly())
+    ended = Experiment.resume(store)
+    assert ended.state == "finished"
+    assert ended.record["origin"].tolist() == [OPTIMIZER] * 6 + [FINAL] * 2 + [OPTIMIZER] * 6 + [FINAL] * 2
+
+
+def test_show_says_what_was_evaluated_again_and_how_much_fitness_scatters(tmp_path, l2l):
+    ended = search(tmp_path / "a.zarr", evaluations=20, final=3, final_repeats=4).run()
+    said = l2l("show", "a.zarr").stdout.splitlines()
+    best = ended.best
+    assert said[2] == "20 of 20 evaluations and 3 of the best again: 23 done"
+    assert said[4] == (
+        f"individual {best.id}  f = {best.fitness['f']:.6g} (sd {best.sd['f']:.3g}), again individual {best.repeats_of}"
+    )
+    content = json.loads(l2l("show", "a.zarr", "--json").stdout)
+    assert content["best"]["repeats_of"] == best.repeats_of
+    assert content["best"]["sd"] == best.sd
 
 
 def test_a_stopped_search_has_no_final(tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import itertools
 import math
 import pickle
@@ -84,15 +83,17 @@ class Dask(Executor):
         self._sizing = Sizing(size, bundle=self.bundle)
         self._plugin = f"l2l-{where.uuid}-{where.epoch}"
         plugin = worker.EvaluationPlugin(self._plugin, payload, self.timeout, local=self.local)
-        self._clear(f"l2l-{where.uuid}-")
         aside = Aside("l2l-start")
+        aside.do(partial(self._clear, f"l2l-{where.uuid}-"))
+        registered = aside.do(partial(self.client.register_plugin, plugin, name=self._plugin))
         try:
-            aside.do(partial(self.client.register_plugin, plugin, name=self._plugin)).result(_START)
-        except concurrent.futures.TimeoutError as error:
+            registered.result(_START)
+        except TimeoutError as error:
             raise ClusterError(
-                f"the workers at {self._address} did not get ready within {_START:g} s: do they all run?"
+                f"the cluster at {self._address} did not get ready within {_START:g} s: do its scheduler and all its "
+                "workers run?"
             ) from error
-        except (ImportError, AttributeError, OSError, TimeoutError) as error:
+        except (ImportError, AttributeError, OSError) as error:
             raise ClusterError(
                 f"the workers at {self._address} cannot take the experiment ({error}): "
                 "install the same l2l_dask there as here"

@@ -12,7 +12,7 @@ import pytest
 from distributed import Client
 
 from l2l_dask import FunctionOptimizee, Real, Space, minimize
-from l2l_dask.errors import LostError
+from l2l_dask.errors import ClusterError, LostError
 from l2l_dask.evaluating import Where
 from l2l_dask.evaluation import Candidate, Evaluation, Status
 from l2l_dask.executors import dask as under_test
@@ -93,6 +93,19 @@ def test_closing_waits_for_no_scheduler_that_hangs_and_ends_everything_when_it_g
         own_cluster.scheduler.send_signal(signal.SIGCONT)
         own_cluster.wait_until(lambda: not own_cluster.evaluating())
         assert l2l_plugins(client) == []
+
+
+def test_a_scheduler_that_hangs_at_the_start_is_waited_for_but_not_for_ever(own_cluster, monkeypatch):
+    monkeypatch.setattr(under_test, "_START", 2.0)
+    with Client(own_cluster.address) as client:
+        client.wait_for_workers(2, timeout=60)
+        own_cluster.scheduler.send_signal(signal.SIGSTOP)
+        try:
+            optimizee = FunctionOptimizee(lambda params: params["x"], Space({"x": Real(0, 1)}), minimize("f"))
+            with pytest.raises(ClusterError, match="did not get ready within 2 s"):
+                Dask(client).start(optimizee, Where("nowhere.zarr", "hangs", 1))
+        finally:
+            own_cluster.scheduler.send_signal(signal.SIGCONT)
 
 
 def test_a_worker_that_is_killed_loses_nothing(own_cluster, tmp_path):
