@@ -6,6 +6,7 @@ The base class owns the public methods, checks their arguments and keeps the boo
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
@@ -114,10 +115,13 @@ class Optimizer(ABC):
         if n < 1:
             raise OptimizerError(f"ask for at least one individual, got {n}")
         proposed = self._ask(n)
-        x = np.array(proposed.x, dtype=float).reshape(-1, self.space.dim) if len(proposed.x) else self._no_x()
+        x = np.array(proposed.x, dtype=float) if len(proposed.x) else self._no_x()
+        if x.ndim != 2 or x.shape[1] != self.space.dim:
+            x = x.reshape(-1, self.space.dim)
         if len(x) > n:
             raise OptimizerError(f"{type(self).__name__} was asked for at most {n} candidates and gave {len(x)}")
-        if not np.isfinite(x).all():
+        # A finite sum is quick to see, and has finite parts; the sum of large ones may not be.
+        if not math.isfinite(np.add.reduce(x, axis=None)) and not np.isfinite(x).all():
             raise OptimizerError(f"{type(self).__name__} proposed a vector that is not finite: {x.tolist()}")
         for name, column in proposed.info.items():
             if len(column) != len(x):
@@ -165,7 +169,9 @@ class Optimizer(ABC):
         """
         if not len(evaluations):
             return
-        ids, x, cost = np.asarray(evaluations.ids, np.int64), np.asarray(evaluations.x), np.asarray(evaluations.cost)
+        # Copies, of which nobody else knows.
+        ids, x = np.array(evaluations.ids, np.int64), np.array(evaluations.x, dtype=float)
+        cost = np.array(evaluations.cost, dtype=float)
         listed = ids.tolist()
         unknown = [i for i in listed if i not in self._untold]
         if unknown or (len(listed) > 1 and len(set(listed)) < len(listed)):
@@ -179,14 +185,12 @@ class Optimizer(ABC):
             raise OptimizerError(f"{type(self).__name__} needs the optimizee to context.save {sorted(missing)}")
         for i in listed:
             del self._untold[i]
-        # Copies, of which nobody else knows; the order of one is no question.
-        order = np.argsort(ids, kind="stable") if len(listed) > 1 else slice(None)
-        ids, x, cost = np.array(ids[order]), np.array(x[order], dtype=float), np.array(cost[order], dtype=float)
+        outputs = evaluations.outputs
+        if len(listed) > 1:
+            order = np.argsort(ids, kind="stable")
+            ids, x, cost = ids[order], x[order], cost[order]
+            outputs = {name: [values[i] for i in order.tolist()] for name, values in outputs.items()}
         ids.flags.writeable = x.flags.writeable = cost.flags.writeable = False
-        outputs = {}
-        if evaluations.outputs:
-            at = np.arange(len(listed))[order].tolist()
-            outputs = {name: [values[i] for i in at] for name, values in evaluations.outputs.items()}
         self._tell(Evaluations(ids, x, cost, outputs))
 
     def observe(self, reports: Mapping[int, Sequence[tuple[float, float]]]) -> list[int]:
