@@ -18,7 +18,7 @@ import numpy as np
 
 from l2l_dask import loop
 from l2l_dask.aside import Aside
-from l2l_dask.errors import L2LError
+from l2l_dask.errors import L2LError, OptimizerError
 from l2l_dask.evaluating import DEAR, described, missing_outputs
 from l2l_dask.evaluation import Candidate, Candidates, Evaluation, Goal, Sampling, Status
 from l2l_dask.executors import Executor
@@ -41,11 +41,11 @@ _WAIT = 0.2
 
 @dataclass(frozen=True)
 class _Proposed:
-    """An individual that is not told yet."""
+    """An individual that is not told yet; ``final`` is the event at which the best were evaluated again, if so."""
 
     x: Floats
     info: Mapping[str, Any]
-    final: bool
+    final: int | None
 
 
 class Driver:
@@ -65,8 +65,6 @@ class Driver:
         How often individuals are evaluated.
     wall_time
         Seconds after which no more is asked; None for no limit.
-    since
-        The rows before this one belong to an earlier search, which this one extends.
     details
         What the store's state is to say beside it.
     on_progress
@@ -82,7 +80,6 @@ class Driver:
         *,
         sampling: Sampling | None = None,
         wall_time: float | None = None,
-        since: int = 0,
         details: Mapping[str, Any] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
@@ -92,17 +89,15 @@ class Driver:
         self._on_progress = on_progress
         record = writer.record
         self._event = record.n_events
-        self._details = {"evaluations": policy.evaluations, **(details or {}), "since": since}
+        self._details = dict(details or {"evaluations": policy.evaluations})
         pending, untold = record.pending.tolist(), record.untold.tolist()
-        enough = f"{policy.goal} was reached" if _reached(policy.goal, record) else ""
-        repeated = len(record) > since and bool(record["origin"][-1] == FINAL)
-        self._loop = loop.Loop(policy, len(record), dict.fromkeys(pending, 1), untold, enough, repeated)
-        self._proposed = {
-            i: _Proposed(record["x"][i], record.info(i), bool(record["origin"][i] == FINAL))
-            for i in [*pending, *untold]
-        }
+        reached = f"{policy.goal} was reached" if _reached(policy.goal, record) else ""
+        searched = bool(len(record) and record["origin"][-1] != FINAL)
+        self._loop = loop.Loop(policy, len(record), dict.fromkeys(pending, 1), untold, reached, searched)
+        self._proposed = {i: _Proposed(record["x"][i], record.info(i), _round(record, i)) for i in [*pending, *untold]}
         self._results = {i: _recorded(writer, i, optimizer.needs) for i in untold}
         self._finalists = Finalists(policy.final, optimizer.objectives, record)
+        self._capacity: loop.Capacity | None = None
         self._events: deque[loop.Event] = deque()
         self._commands: SimpleQueue[loop.Control] = SimpleQueue()
         self._model = Aside("l2l-optimizer") if executor.threaded else None
@@ -125,16 +120,18 @@ class Driver:
 
     def adopt(self, x: Floats, origin: int, retry_of: Sequence[int] = ()) -> None:
         """Enter individuals that the optimizer did not propose, before it is asked for more."""
-        first = self._enter(x, origin, retry_of)
-        self._loop.in_flight.update(dict.fromkeys(range(first, first + len(x)), 1))
-        self._loop.n_asked += len(x)
+        try:
+            candidates = self._adopted(x)
+        except Exception as error:
+            raise OptimizerError(f"the optimizer raised {described(error)}") from error
+        self._record_ask(candidates, origin, retry_of)
+        self._loop.enter(len(x))
 
-    def _enter(self, x: Floats, origin: int, retry_of: Sequence[int]) -> int:
+    def _adopted(self, x: Floats) -> Candidates:
         first = self._optimizer.n_asked
         candidates = Candidates(x, {}, np.arange(first, first + len(x)))
         self._optimizer.adopt(candidates.ids.tolist(), x)
-        self._record_ask(candidates, origin, retry_of)
-        return first
+        return candidates
 
     def run(self) -> loop.Finish:
         """Run to the end.
@@ -148,8 +145,7 @@ class Driver:
             self._writer.reserve(self._policy.evaluations)
             self._commit()
             self._set_state("running")
-            self._events.append(loop.Capacity(self._executor.capacity))
-            self._carry_out(self._loop.start())
+            self._look_at_capacity()
             while self._finish is None:
                 self._look_around()
                 while self._events and self._finish is None:
@@ -172,8 +168,7 @@ class Driver:
     def _look_around(self) -> None:
         """Turn what happened outside into events."""
         self._take_commands()
-        if self._executor.capacity != self._loop.capacity:
-            self._events.append(loop.Capacity(self._executor.capacity))
+        self._look_at_capacity()
         self._model_event()
         if self._events:
             return
@@ -182,6 +177,12 @@ class Driver:
         if ended:
             self._events.append(loop.Arrived(tuple(missing_outputs(e, self._optimizer.needs) for e in ended)))
         self._model_event()
+
+    def _look_at_capacity(self) -> None:
+        capacity = loop.Capacity(self._executor.capacity, self._executor.quantum)
+        if capacity != self._capacity:
+            self._capacity = capacity
+            self._events.append(capacity)
 
     def _model_event(self) -> None:
         if self._call is not None and self._call[0].done():
@@ -202,7 +203,7 @@ class Driver:
         now = time.monotonic()
         if now > self._deadline:
             self._deadline = math.inf
-            self._events.append(loop.Control("enough", "the wall time is used up"))
+            self._events.append(loop.Control("time-up", "the wall time is used up"))
         if now - self._looked >= _LOOK:
             self._looked = now
             for command in sent(self._writer.layout, self._commands_seen):
@@ -236,15 +237,22 @@ class Driver:
 
     def _repeat_the_best(self) -> None:
         best, x = self._finalists.best()
-        first = self._enter(x, FINAL, best) if best else self._loop.n_asked
-        self._events.append(loop.Asked(first, len(best), self._optimizer.done))
+        if not best:
+            self._events.append(loop.Asked(self._loop.n_asked, 0, self._optimizer.done))
+            return
+
+        def adopted(candidates: Candidates) -> loop.Event:
+            self._record_ask(candidates, FINAL, best)
+            return loop.Asked(int(candidates.ids[0]), len(candidates), self._optimizer.done)
+
+        self._use_optimizer(partial(self._adopted, x), adopted)
 
     def _keep(self, evaluations: tuple[Evaluation, ...]) -> None:
         for e in evaluations:
             self._results[e.id] = e
             self._meter.count(e)
             self._dear |= e.seconds > DEAR
-            if e.status is Status.DONE and not self._proposed[e.id].final:
+            if e.status is Status.DONE and self._proposed[e.id].final is None:
                 self._finalists.note(e.id, self._proposed[e.id].x, np.array(e.fitness))
             if e.saved and not e.stored:
                 self._writer.keep(e)
@@ -270,10 +278,11 @@ class Driver:
     def _record_ask(self, candidates: Candidates, origin: int, retry_of: Sequence[int] = ()) -> None:
         recorded = {name: as_stored(np.asarray(values)) for name, values in candidates.info.items()}
         candidates = replace(candidates, info=recorded)
-        self._writer.asked(self._next_event(), candidates, origin, retry_of)
+        event = self._next_event()
+        self._writer.asked(event, candidates, origin, retry_of)
         for row, id in enumerate(candidates.ids.tolist()):
             info = {name: values[row] for name, values in recorded.items()}
-            self._proposed[id] = _Proposed(candidates.x[row], info, origin == FINAL)
+            self._proposed[id] = _Proposed(candidates.x[row], info, event if origin == FINAL else None)
 
     def _submit(self, ids: tuple[int, ...], attempt: int) -> None:
         self._commit()
@@ -359,6 +368,10 @@ class Driver:
 def _reached(goal: Goal | None, record: Record) -> bool:
     """Tell whether an earlier driver reached the goal."""
     return goal is not None and any(goal.met(f) for f in record["fitness"][record["status"] == Status.DONE].tolist())
+
+
+def _round(record: Record, id: int) -> int | None:
+    return int(record["asked"][id]) if record["origin"][id] == FINAL else None
 
 
 def _recorded(writer: Writer, id: int, needs: tuple[str, ...]) -> Evaluation:

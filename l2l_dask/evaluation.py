@@ -260,10 +260,16 @@ class Sampling:
     final: int = 0
     final_repeats: int = 10
 
-    def sampled(self, candidate: Candidate, *, final: bool = False) -> Candidate:
-        """Return the candidate with its number of evaluations and their seeds."""
-        if final:
-            return replace(candidate, repeats=self.final_repeats, stream=(_FINAL_KEY,))
+    def sampled(self, candidate: Candidate, final: int | None = None) -> Candidate:
+        """Return the candidate with its number of evaluations and their seeds.
+
+        Parameters
+        ----------
+        final
+            If it is one of the best that are evaluated again: a number that those of one time share.
+        """
+        if final is not None:
+            return replace(candidate, repeats=self.final_repeats, stream=(_FINAL_KEY, final))
         stream = (_COMMON_KEY,) if self.seeds == "common" else ()
         if self.repeats == 1 and not stream:
             return candidate

@@ -9,13 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from l2l_dask import config, description, registry, shipping
 from l2l_dask.config import profile
 from l2l_dask.description import PICKLED, Plan
 from l2l_dask.errors import ConfigError, PluginError, StoreError
 from l2l_dask.optimizee import Optimizee, Target
 from l2l_dask.running import Handle, OnProgress, drive, opened
-from l2l_dask.trajectory import FINAL, Trajectory, create, mended, refuse
+from l2l_dask.trajectory import FINAL, RETRY, Trajectory, create, mended, refuse
 
 _log = logging.getLogger(__name__)
 
@@ -251,7 +253,7 @@ class Experiment:
         found = mended(store)
         plan = _restored(found, optimizee, optimizer)
         before = int(found.details.get("evaluations", plan.config.run.evaluations))
-        searched = int((found.record["origin"] != FINAL).sum())
+        searched = int((~np.isin(found.record["origin"], [FINAL, RETRY])).sum())
         if evaluations is not None and evaluations < searched:
             raise ConfigError(f"{store} has {searched} evaluations: expected at least as many, got {evaluations}")
         extended = (evaluations or 0) > before or target is not None or wall_time is not None
@@ -269,8 +271,7 @@ class Experiment:
             workers=workers,
         )
         plan = replace(plan, config=changed)
-        since = None if extended else int(found.details.get("since", 0))
-        return drive(plan, client, trust=trust_record, retry_failed=retry_failed, since=since, on_progress=on_progress)
+        return drive(plan, client, trust=trust_record, retry_failed=retry_failed, on_progress=on_progress)
 
 
 def _restored(found: Trajectory, optimizee: Any, optimizer: Any) -> Plan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
+import math
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from l2l_dask.trajectory import FINAL, Record
 
 
 class Finalists:
-    """Keeps the ``k`` best by the first objective; of equals the older.
+    """Keeps the ``k`` best different vectors by the first objective; of equals the older.
 
     Parameters
     ----------
@@ -22,7 +22,8 @@ class Finalists:
 
     def __init__(self, k: int, objectives: Objectives, record: Record) -> None:
         self._k, self._objectives = k, objectives
-        self._heap: list[tuple[float, int, Floats]] = []  # the worst first
+        self._best: dict[bytes, tuple[float, int, Floats]] = {}
+        self._worst = math.inf  # what a newcomer has to beat
         if k:
             done = np.flatnonzero((record["status"] == Status.DONE) & (record["origin"] != FINAL))
             for id in done.tolist():
@@ -31,12 +32,16 @@ class Finalists:
     def note(self, id: int, x: Floats, fitness: Floats) -> None:
         """Take one more individual into account."""
         cost = float(self._objectives.cost(fitness)[0])
-        if len(self._heap) < self._k:
-            heapq.heappush(self._heap, (-cost, -id, x))
-        elif self._k and (-cost, -id) > self._heap[0][:2]:
-            heapq.heapreplace(self._heap, (-cost, -id, x))
+        if not self._k or cost > self._worst:
+            return
+        key = x.tobytes()
+        self._best[key] = min(self._best.get(key, (math.inf, id, x)), (cost, id, x), key=lambda entry: entry[:2])
+        if len(self._best) > self._k:
+            del self._best[max(self._best, key=lambda key: self._best[key][:2])]
+        if len(self._best) == self._k:
+            self._worst = max(cost for cost, _, _ in self._best.values())
 
     def best(self) -> tuple[list[int], Floats]:
         """Return their ids and encoded vectors, the best first."""
-        ranked = sorted(self._heap, key=lambda entry: entry[:2], reverse=True)
-        return [-id for _, id, _ in ranked], np.array([x for _, _, x in ranked])
+        ranked = sorted(self._best.values(), key=lambda entry: entry[:2])
+        return [id for _, id, _ in ranked], np.array([x for _, _, x in ranked])

@@ -19,9 +19,10 @@ Outcome: TypeAlias = Literal["finished", "stopped", "failed"]
 
 @dataclass(frozen=True)
 class Capacity:
-    """So many individuals may be in flight from now on."""
+    """So many individuals may be in flight from now on, of which ``quantum`` share a future."""
 
     in_flight: int
+    quantum: int = 1
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,9 @@ class Arrived:
 
 @dataclass(frozen=True)
 class Control:
-    """Somebody wants something: "stop" lets what runs end, "stop-now" does not; "enough" is a good end."""
+    """Somebody wants something: "stop" lets what runs end, "stop-now" does not; with "time-up" that is a good end."""
 
-    command: Literal["stop", "stop-now", "pause", "unpause", "enough"]
+    command: Literal["stop", "stop-now", "pause", "unpause", "time-up"]
     reason: str = ""
 
 
@@ -150,23 +151,29 @@ class Loop:
         The user's.
     n_asked
         Rows that exist already.
-    in_flight
-        Of them, those without a result, each with the attempt that is to be made.
+    waiting
+        Of them, those without a result that are to be submitted, each with the attempt that is to be made.
     untold
         Of them, those whose result the optimizer does not know yet.
-    enough
-        Why no more is to be asked, if so.
-    repeated
-        Whether the best were entered once more, after all others.
+    reached
+        What says that the goal was reached, if it was.
+    searched
+        Whether something was asked since the best were last evaluated again.
+    in_flight
+        Those that were submitted and have no result yet, each with its attempt.
     """
 
     policy: Policy
     n_asked: int = 0
-    in_flight: dict[int, int] = field(default_factory=dict)
+    waiting: dict[int, int] = field(default_factory=dict)
     untold: list[int] = field(default_factory=list)
-    enough: str = ""
-    repeated: bool = False
+    reached: str = ""
+    searched: bool = False
+    in_flight: dict[int, int] = field(default_factory=dict)
     capacity: int = 0
+    _quantum: int = 1
+    _time_up: str = ""
+    _repeating: bool = False
     _busy: bool = False  # the optimizer is at work
     _barrier: bool = False  # it wants results before it proposes more
     _exhausted: bool = False
@@ -177,12 +184,11 @@ class Loop:
     _first_failure: str = ""
     _too_many: str = ""
 
-    def start(self) -> list[Instruction]:
-        """Take up what an earlier driver left in flight."""
-        by_attempt: dict[int, list[int]] = {}
-        for id, attempt in self.in_flight.items():
-            by_attempt.setdefault(attempt, []).append(id)
-        return [Submit(tuple(ids), attempt) for attempt, ids in by_attempt.items()]
+    def enter(self, n: int) -> None:
+        """Take note of ``n`` new individuals, which nobody was asked for."""
+        self.waiting.update(dict.fromkeys(range(self.n_asked, self.n_asked + n), 1))
+        self.n_asked += n
+        self.searched |= n > 0
 
     def handle(self, event: Event) -> list[Instruction]:
         """Decide what follows from an event."""
@@ -190,46 +196,53 @@ class Loop:
             return []
         instructions: list[Instruction] = []
         match event:
-            case Capacity(in_flight):
-                self.capacity = in_flight
-            case Asked(first, n, done):
+            case Capacity(in_flight, quantum):
+                self.capacity, self._quantum = in_flight, quantum
+            case Asked(_, n, done):
                 self._busy = False
-                self._exhausted = done
+                self._exhausted |= done
                 self._barrier = n == 0
-                self.n_asked = max(self.n_asked, first + n)
-                self.in_flight.update(dict.fromkeys(range(first, first + n), 1))
-                if n:
-                    instructions.append(Submit(tuple(range(first, first + n))))
+                self.enter(n)
+                if self._repeating:
+                    self._repeating = self.searched = False
             case Told():
                 self._busy = self._barrier = False
             case Arrived(evaluations):
                 instructions += self._arrived(evaluations)
             case Control(command, reason):
                 instructions += self._control(command, reason)
-        return instructions + self._next()
+        return instructions + self._submissions() + self._next()
+
+    def _submissions(self) -> list[Instruction]:
+        """Start what waits, as far as there is room; what an end finds waiting stays pending, for a resume."""
+        free = self.capacity - len(self.in_flight)
+        if self._over or self._paused or self._stopping or self._time_up or free <= 0:
+            return []
+        by_attempt: dict[int, list[int]] = {}
+        for id in list(self.waiting)[:free]:
+            attempt = self.in_flight[id] = self.waiting.pop(id)
+            by_attempt.setdefault(attempt, []).append(id)
+        return [Submit(tuple(ids), attempt) for attempt, ids in by_attempt.items()]
 
     def _arrived(self, evaluations: Iterable[Evaluation]) -> list[Instruction]:
         final: list[Evaluation] = []
-        again: list[Instruction] = []
         for e in evaluations:
             if self.in_flight.get(e.id) != e.attempt:
                 continue  # an attempt that was given up
             del self.in_flight[e.id]
             if e.status in self.policy.retry_on and e.attempt <= self.policy.retries:
-                if not self._stopping:  # else it stays pending, for a resume
-                    self.in_flight[e.id] = e.attempt + 1
-                    again.append(Submit((e.id,), e.attempt + 1))
+                self.waiting[e.id] = e.attempt + 1
                 continue
             final.append(e)
             self._judge(e)
         self.untold += [e.id for e in final]
-        return ([Keep(tuple(final))] if final else []) + again
+        return [Keep(tuple(final))] if final else []
 
     def _judge(self, e: Evaluation) -> None:
         if e.status is Status.DONE:
             self._failures, self._first_failure = 0, ""
             if self.policy.goal is not None and self.policy.goal.met(e.fitness):
-                self.enough = self.enough or f"{self.policy.goal} was reached"
+                self.reached = self.reached or f"{self.policy.goal} was reached"
             return
         self._failures += 1
         self._first_failure = self._first_failure or e.error
@@ -245,8 +258,8 @@ class Loop:
             case "stop":
                 self._stopping = self._stopping or reason or "stopped"
                 return []
-            case "enough":
-                self.enough = self.enough or reason
+            case "time-up":
+                self._time_up = self._time_up or reason
                 return []
             case _:
                 return [self._finish("stopped", reason or "stopped")]
@@ -256,24 +269,28 @@ class Loop:
         if self._over or self._busy:
             return []
         ending = self._ending()
-        if ending == "finished" and self.policy.final and not self.repeated:
-            self._busy = self.repeated = True
-            return [Repeat(self.policy.final)]
         if ending:
-            return [self._finish(ending, self._reason(ending))]
+            return self._end(ending)
         if self.untold:
             ids, self.untold = tuple(sorted(self.untold)), []
             self._busy = True
             return [Tell(ids)]
-        wanted = min(self.policy.evaluations - self.n_asked, self.capacity - len(self.in_flight))
+        wanted = self._wanted()
         if self._asking and not self._paused and not self._barrier and wanted > 0:
             self._busy = True
             return [Ask(wanted)]
         return []
 
+    def _wanted(self) -> int:
+        """Tell how many to ask for: as many as fill whole futures, unless these are the last or there are no others."""
+        left, room = self.policy.evaluations - self.n_asked, self.capacity - len(self.in_flight) - len(self.waiting)
+        if room < left and self.in_flight:
+            return room - room % self._quantum
+        return min(left, room)
+
     @property
     def _asking(self) -> bool:
-        ended = self._exhausted or self._stopping or self.enough or self.repeated
+        ended = self._exhausted or self._stopping or self._time_up or self.reached
         return self.n_asked < self.policy.evaluations and not ended
 
     def _ending(self) -> Outcome | None:
@@ -284,16 +301,26 @@ class Loop:
             return None
         if self._stopping:
             return "stopped"
-        if not self._asking:
+        if self._time_up or not (self.waiting or self._asking):
             return "finished"
-        return "failed" if self._barrier else None
+        return "failed" if self._barrier and not self.waiting else None
+
+    def _end(self, outcome: Outcome) -> list[Instruction]:
+        """End, but evaluate the best again before a good end, if there is time."""
+        if outcome == "finished" and self.policy.final and self.searched and not self._time_up:
+            if self._paused:
+                return []
+            self._busy = self._repeating = True
+            return [Repeat(self.policy.final)]
+        return [self._finish(outcome, self._reason(outcome))]
 
     def _reason(self, outcome: Outcome) -> str:
         if outcome == "failed":
             return self._too_many or "the optimizer asks for nothing although it knows all results"
         if outcome == "stopped":
             return self._stopping
-        return self.enough or ("the optimizer has nothing more to ask" if self._exhausted else "all evaluations done")
+        ended = self._time_up or self.reached
+        return ended or ("the optimizer has nothing more to ask" if self._exhausted else "all evaluations done")
 
     def _finish(self, outcome: Outcome, reason: str) -> Finish:
         self._over = True

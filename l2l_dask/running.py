@@ -32,18 +32,10 @@ def drive(
     *,
     trust: bool = False,
     retry_failed: bool = False,
-    since: int | None = 0,
     on_progress: OnProgress | None = None,
     on_driver: Callable[[Driver], None] | None = None,
 ) -> Trajectory:
-    """Bring a store to its end, from wherever it is.
-
-    Parameters
-    ----------
-    since
-        The rows before this one belong to an earlier search, which this one extends: at its end the best are evaluated
-        again. None for all rows that there are.
-    """
+    """Bring a store to its end, from wherever it is."""
     problem, run = plan.problem, plan.config.run
     optimizer = plan.build_optimizer()
     writer = Writer(plan.store, problem.space)
@@ -63,8 +55,7 @@ def drive(
                 policy,
                 sampling=description.sampling(run),
                 wall_time=run.wall_time,
-                since=len(writer.record) if since is None else since,
-                details={"evaluations": policy.evaluations - _finals(writer.record), "target": run.target},
+                details={"evaluations": run.evaluations, "target": run.target},
                 on_progress=on_progress,
             )
             if not len(writer.record) and run.initial:
@@ -88,11 +79,8 @@ def drive(
 def _policy(plan: description.Plan, record: Record, retries: int) -> Policy:
     """Return the user's policy; what is evaluated again comes on top of the budget."""
     policy = description.policy(plan.config.run, plan.problem.objectives)
-    return replace(policy, evaluations=max(policy.evaluations + _finals(record), len(record) + retries))
-
-
-def _finals(record: Record) -> int:
-    return int((record["origin"] == FINAL).sum())
+    again = int(np.isin(record["origin"], [FINAL, RETRY]).sum())
+    return replace(policy, evaluations=policy.evaluations + again + retries)
 
 
 def _failed(record: Record) -> list[int]:

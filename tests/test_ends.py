@@ -55,9 +55,20 @@ def test_a_search_ends_when_its_time_is_up_and_goes_on_with_more(tmp_path):
 
 def test_what_runs_when_the_time_is_up_may_end(tmp_path):
     ended = search(
-        tmp_path / "a.zarr", lambda params: time.sleep(3) or params["x"], cluster="local", workers=2, wall_time=0.5
+        tmp_path / "a.zarr", lambda params: time.sleep(6) or params["x"], cluster="local", workers=2, wall_time=4
     ).run()
     assert ended.counts()["done"] == ended.counts()["total"] == 2
+
+
+def test_guesses_that_were_not_begun_when_the_time_was_up_wait_for_a_resume(tmp_path):
+    def slow(params):
+        time.sleep(0.1)
+        return params["x"]
+
+    store, guesses = tmp_path / "a.zarr", [{"x": i / 100} for i in range(100)]
+    ended = search(store, slow, initial=guesses, evaluations=100, wall_time=0.5).run()
+    assert ended.counts()["pending"] > 50
+    assert Experiment.resume(store, wall_time=100).counts()["done"] == 100
 
 
 @pytest.mark.parametrize(

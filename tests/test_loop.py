@@ -200,8 +200,7 @@ def test_a_paused_experiment_can_be_stopped():
 
 def test_what_an_earlier_driver_left_is_submitted_and_its_untold_results_are_told_first():
     loop = Loop(TEN, 4, {1: 1, 3: 1}, [2, 0])
-    assert loop.start() == [Submit((1, 3), 1)]
-    assert loop.handle(Capacity(3)) == [Tell((0, 2))]
+    assert loop.handle(Capacity(3)) == [Submit((1, 3), 1), Tell((0, 2))]
     assert loop.handle(Told()) == [Ask(1)]
 
 
@@ -238,7 +237,7 @@ def test_a_failed_evaluation_reaches_no_target():
 
 def test_when_the_time_is_up_no_more_is_asked_and_what_runs_may_end():
     loop = running(2)
-    assert loop.handle(Control("enough", "no more time")) == []
+    assert loop.handle(Control("time-up", "no more time")) == []
     loop.handle(arrived(done(0), done(1)))
     assert loop.handle(Told()) == [Finish("finished", "no more time")]
 
@@ -257,6 +256,42 @@ def test_where_all_failed_there_is_nothing_to_evaluate_again():
     loop.handle(arrived(failed(0)))
     assert loop.handle(Told()) == [Repeat(5)]
     assert loop.handle(Asked(1, 0)) == [Finish("finished", "all evaluations done")]
+
+
+def test_what_is_asked_fills_whole_futures_unless_it_is_the_last():
+    loop = Loop(Policy(100))
+    assert loop.handle(Capacity(16, 8)) == [Ask(16)]
+    loop.handle(Asked(0, 16))
+    loop.handle(arrived(*map(done, range(7))))
+    assert loop.handle(Told()) == []  # one of eight is still under way: it was tried again, say
+    loop.handle(arrived(done(7)))
+    assert loop.handle(Told()) == [Ask(8)]
+    last = Loop(Policy(100), 97, {96: 1})
+    assert last.handle(Capacity(16, 8)) == [Submit((96,)), Ask(3)]
+
+
+def test_what_waits_is_submitted_as_there_is_room_and_stays_pending_at_a_stop():
+    loop = Loop(TEN, 10, dict.fromkeys(range(10), 1))
+    assert loop.handle(Capacity(2)) == [Submit((0, 1))]
+    assert loop.handle(arrived(done(0))) == [Keep((done(0),)), Submit((2,)), Tell((0,))]
+    loop.handle(Told())
+    assert loop.handle(Control("stop", "please")) == []
+    loop.handle(arrived(done(1), done(2)))
+    assert loop.handle(Told()) == [Finish("stopped", "please")]
+    assert list(loop.waiting) == list(range(3, 10))
+
+
+def test_when_the_time_is_up_the_best_are_not_evaluated_again_for_which_there_is_no_time():
+    loop = running(1, Policy(10, final=3))
+    loop.handle(Control("time-up", "no more time"))
+    loop.handle(arrived(done(0)))
+    assert loop.handle(Told()) == [Finish("finished", "no more time")]
+
+
+def test_the_best_are_not_evaluated_again_where_nothing_was_asked_since_they_were():
+    assert Loop(Policy(10, final=3), 13, searched=False).handle(Capacity(1)) == [
+        Finish("finished", "all evaluations done")
+    ]
 
 
 STATUS = st.sampled_from([Status.DONE, Status.DONE, Status.FAILED, Status.CRASHED, Status.TIMED_OUT])
@@ -279,7 +314,7 @@ class Simulation(RuleBasedStateMachine):
     )
     def begin(self, data, evaluations, retries, retry_on, limit, goal, final):
         self.policy = Policy(evaluations, retries, retry_on, limit, goal, final)
-        self.enough = self.repeated = False
+        self.enough = self.repeated = self.timed = self.searched = False
         n = data.draw(st.integers(0, evaluations))
         left = data.draw(st.lists(st.sampled_from(["running", "untold", "told"]), min_size=n, max_size=n))
         in_flight = {i: 1 for i in range(n) if left[i] == "running"}
@@ -288,9 +323,9 @@ class Simulation(RuleBasedStateMachine):
         self.asked, self.capacity, self.running = n, 0, {}
         self.call = self.finish = None
         self.in_a_row, self.doomed, self.stopped, self.exhausted, self.paused = [], "", "", False, False
+        self.waiting = set(in_flight)
         self.loop = Loop(self.policy, n, dict(in_flight), sorted(self.untold))
-        self.carry_out(self.loop.start())
-        assert self.running == in_flight
+        self.quantum = data.draw(st.sampled_from([1, 1, 2, 3]))
 
     def carry_out(self, instructions):
         for instruction in instructions:
@@ -301,6 +336,11 @@ class Simulation(RuleBasedStateMachine):
                     assert not set(ids) & set(self.running), "two attempts at once"
                     assert not set(ids) & (self.told | self.untold), "again although it has a result"
                     assert attempt <= 1 + self.policy.retries
+                    assert not self.paused
+                    assert not self.stopped
+                    assert not self.timed
+                    assert len(ids) + len(self.running) <= self.capacity, "more than the capacity"
+                    self.waiting -= set(ids)
                     self.running.update(dict.fromkeys(ids, attempt))
                 case Keep(evaluations):
                     assert evaluations
@@ -318,13 +358,18 @@ class Simulation(RuleBasedStateMachine):
                     assert not self.paused
                     assert not self.exhausted
                     assert not self.enough
-                    assert not self.repeated
+                    assert not self.timed
                     assert 1 <= n <= self.policy.evaluations - self.asked, "more than the budget"
                     assert n + len(self.running) <= self.capacity, "more than the capacity"
+                    last = n == self.policy.evaluations - self.asked
+                    assert last or not self.running or n % self.quantum == 0, "a future that is not full"
                     self.call = instruction
                 case Repeat(n):
                     assert self.call is None, "two calls of the optimizer at once"
                     assert not self.repeated, "the best are evaluated again once"
+                    assert not self.paused
+                    assert not self.timed
+                    assert self.searched
                     assert not self.running
                     assert not self.untold
                     assert not self.stopped
@@ -348,7 +393,7 @@ class Simulation(RuleBasedStateMachine):
     @rule(n=st.integers(0, 6))
     def workers_come_and_go(self, n):
         self.capacity = n
-        self.carry_out(self.loop.handle(Capacity(n)))
+        self.carry_out(self.loop.handle(Capacity(n, self.quantum)))
 
     @precondition(lambda self: self.running)
     @rule(data=st.data())
@@ -380,13 +425,14 @@ class Simulation(RuleBasedStateMachine):
         if isinstance(call, Ask):
             self.exhausted = data.draw(st.booleans()) and data.draw(st.booleans())
         self.asked += n
+        self.searched |= n > 0
         self.carry_out(self.loop.handle(Asked(self.asked - n, n, self.exhausted)))
 
     @rule(really=st.integers(0, 19))
     def the_time_is_up(self, really):
         if really == 0 and not self.finish:
-            self.enough = True
-            self.carry_out(self.loop.handle(Control("enough", "no more time")))
+            self.timed = True
+            self.carry_out(self.loop.handle(Control("time-up", "no more time")))
 
     @rule(command=st.sampled_from(["pause", "unpause", "unpause"]))
     def somebody_pauses(self, command):
@@ -417,8 +463,9 @@ class Simulation(RuleBasedStateMachine):
         assert not self.untold, "ended although something is to be told"
         assert self.call is None
         if self.finish.outcome == "finished":
-            assert self.repeated == (self.policy.final > 0)
-            assert self.asked >= self.policy.evaluations or self.exhausted or self.enough or self.repeated
+            assert self.repeated or not (self.policy.final and self.searched and not self.timed)
+            assert self.asked >= self.policy.evaluations or self.exhausted or self.enough or self.timed
+            assert not self.waiting or self.timed, "ended although something waits"
         elif self.finish.outcome == "stopped":
             assert self.stopped
 
@@ -436,6 +483,7 @@ class Simulation(RuleBasedStateMachine):
                 n = call.n if isinstance(call, Ask | Repeat) else 0
                 event = Asked(self.asked, n) if n else Told()
                 self.asked += n
+                self.searched |= n > 0
                 self.carry_out(self.loop.handle(event))
             elif self.running:
                 self.carry_out(self.loop.handle(arrived(self.ended(min(self.running), Status.DONE))))

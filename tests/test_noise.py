@@ -8,10 +8,12 @@ import pytest
 from l2l_dask import Experiment, Optimizee, Real, Space, maximize, minimize
 from l2l_dask.evaluation import Candidate, Sampling
 from l2l_dask.executors import Serial
-from l2l_dask.trajectory import FINAL, OPTIMIZER, load
+from l2l_dask.registry import find
+from l2l_dask.trajectory import FINAL, OPTIMIZER, RETRY, load
 
 SPACE = Space({"x": Real(-5, 5)})
 NOISE = 8.0
+Random = find("optimizers", "random")
 
 
 def noisy(params, context):
@@ -87,7 +89,7 @@ def test_no_two_evaluations_that_should_differ_share_a_seed(seeds):
         for r in range(3):
             seen.add(tuple(search.sampled(Candidate(id, {}, 1, repeat=r)).seeds().generate_state(2)))
         for r in range(4):
-            final.add(tuple(search.sampled(Candidate(id, {}, 1, repeat=r), final=True).seeds().generate_state(2)))
+            final.add(tuple(search.sampled(Candidate(id, {}, 1, repeat=r), final=5).seeds().generate_state(2)))
     assert len(seen) == (3 if seeds == "common" else 12)
     assert len(final) == 4  # the finalists are compared on the same seeds,
     assert not seen & final  # and these are fresh
@@ -141,11 +143,72 @@ def test_a_search_that_is_killed_right_after_it_was_extended_is_extended_all_the
     assert ended.record["origin"].tolist() == [OPTIMIZER] * 6 + [FINAL] * 2 + [OPTIMIZER] * 6 + [FINAL] * 2
 
 
+def test_a_resume_with_more_time_evaluates_nothing_again_that_was(tmp_path):
+    store = tmp_path / "a.zarr"
+    n = len(search(store, evaluations=20, final=3).run())
+    for _ in range(2):
+        assert len(Experiment.resume(store, wall_time=60)) == n
+
+
+def test_two_rounds_of_finals_have_different_seeds(tmp_path):
+    store = tmp_path / "a.zarr"
+    search(store, evaluations=20, final=1, final_repeats=3).run()
+    ended = Experiment.resume(store, evaluations=21)
+    first, second = np.flatnonzero(ended.record["origin"] == FINAL).tolist()
+    assert ended.record["retry_of"][first] == ended.record["retry_of"][second]  # the same individual,
+    assert ended.record["fitness"][first] != ended.record["fitness"][second]  # and a fresh look at it
+
+
+def test_a_vector_that_was_asked_often_is_one_finalist(tmp_path):
+    initial = [{"x": 1.0}] * 10 + [{"x": 2.0}] * 10
+    ended = search(tmp_path / "a.zarr", evaluations=20, initial=initial, final=5, final_repeats=2).run()
+    finalists = ended.record["origin"] == FINAL
+    assert sorted(ended.record["params"][finalists, 0].tolist()) == pytest.approx([1.0, 2.0])
+    for x, row in zip(ended.record["params"][finalists, 0], ended.record["retry_of"][finalists], strict=True):
+        rivals = np.isclose(ended.record["params"][:20, 0], x)
+        assert ended.record["fitness"][row, 0] == ended.record["fitness"][:20, 0][rivals].min()
+
+
+def test_failures_that_are_retried_come_on_top_of_the_budget_and_a_final_follows(tmp_path, l2l):
+    def fragile(params, context):
+        if context.id < 3:
+            raise ValueError("three bad ones")
+        return noisy(params, context)
+
+    store = tmp_path / "a.zarr"
+    search(store, fragile, evaluations=12, final=2).run()
+    ended = Experiment.resume(store, retry_failed=True)
+    origin = ended.record["origin"].tolist()
+    assert origin == [OPTIMIZER] * 12 + [FINAL] * 2 + [RETRY] * 3 + [FINAL] * 2
+    said = l2l("show", "a.zarr").stdout
+    assert "12 of 12 evaluations, 4 of the best again, 3 of the failed again: 16 done, 3 failed" in said
+
+
+def test_an_optimizer_that_cannot_take_the_finalists_is_one_line(tmp_path):
+    class Proud(Random):
+        def _adopt(self, ids, x):
+            raise ValueError("not mine")
+
+    experiment = Experiment(
+        noisy,
+        Proud,
+        space=SPACE,
+        objectives=minimize("f"),
+        store=tmp_path / "a.zarr",
+        evaluations=5,
+        final=2,
+        cluster="serial",
+    )
+    ended = experiment.run()
+    assert ended.state == "failed"
+    assert ended.details["reason"].startswith("the optimizer raised ValueError: not mine")
+
+
 def test_show_says_what_was_evaluated_again_and_how_much_fitness_scatters(tmp_path, l2l):
     ended = search(tmp_path / "a.zarr", evaluations=20, final=3, final_repeats=4).run()
     said = l2l("show", "a.zarr").stdout.splitlines()
     best = ended.best
-    assert said[2] == "20 of 20 evaluations and 3 of the best again: 23 done"
+    assert said[2] == "20 of 20 evaluations, 3 of the best again: 23 done"
     assert said[4] == (
         f"individual {best.id}  f = {best.fitness['f']:.6g} (sd {best.sd['f']:.3g}), again individual {best.repeats_of}"
     )

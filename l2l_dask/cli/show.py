@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from l2l_dask.errors import L2LError, StoreError
-from l2l_dask.trajectory import FINAL, Individual, Trajectory, load
+from l2l_dask.trajectory import FINAL, RETRY, Individual, Trajectory, load
 
 
 def summary(trajectory: Trajectory, best: int = 1) -> dict[str, Any]:
@@ -24,12 +24,13 @@ def summary(trajectory: Trajectory, best: int = 1) -> dict[str, Any]:
     started, finished = trajectory.record["started"], trajectory.record["finished"]
     known = ~np.isnan(finished)
     budget = int(trajectory.details.get("evaluations", len(trajectory)))
-    final = int((trajectory.record["origin"] == FINAL).sum())
+    origin = trajectory.record["origin"]
+    again = {"final": int((origin == FINAL).sum()), "retried": int((origin == RETRY).sum())}
     return {
         "store": str(trajectory.layout.root),
         "state": trajectory.state,
         "reason": str(trajectory.details.get("reason", "")),
-        "evaluations": trajectory.counts() | {"budget": budget, "final": final},
+        "evaluations": trajectory.counts() | {"budget": budget} | again,
         "objectives": trajectory.objectives.to_dict(),
         **trajectory.experiment.get("labels", {"optimizer": "?", "optimizee": "?"}),
         "best": ranked[0] if ranked else None,
@@ -70,10 +71,11 @@ def one_store(store: Path, best: int, *, as_json: bool) -> None:
 
 def counted(counts: dict[str, int]) -> str:
     """Say the counts that are not zero."""
-    sums = ("total", "budget", "final")
+    sums = ("total", "budget", "final", "retried")
     parts = [f"{n} {label.replace('_', ' ')}" for label, n in counts.items() if n and label not in sums]
-    again = f" and {counts['final']} of the best again" if counts["final"] else ""
-    searched = counts["total"] - counts["final"]
+    again = f", {counts['final']} of the best again" if counts["final"] else ""
+    again += f", {counts['retried']} of the failed again" if counts["retried"] else ""
+    searched = counts["total"] - counts["final"] - counts["retried"]
     return f"{searched} of {counts['budget']} evaluations{again}: {', '.join(parts) or 'none yet'}"
 
 

@@ -38,6 +38,11 @@ class Executor(ABC):
         """How many candidates should be in flight."""
         return self.slots
 
+    @property
+    def quantum(self) -> int:
+        """How many candidates are best submitted together."""
+        return 1
+
     @abstractmethod
     def submit(self, candidates: Sequence[Candidate]) -> None:
         """Take candidates to be evaluated."""

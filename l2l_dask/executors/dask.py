@@ -142,6 +142,10 @@ class Dask(Executor):
     def capacity(self) -> int:
         return self._sizing.capacity(self.slots)
 
+    @property
+    def quantum(self) -> int:
+        return self._sizing.per_future
+
     def submit(self, candidates: Sequence[Candidate]) -> None:
         self._submit(self._sizing.pieces(candidates, self._slots, len(self._in_flight)))
 
@@ -176,9 +180,13 @@ class Dask(Executor):
             loop: Any = self.client.loop
             for n, future in enumerate(good):  # Dask makes one of gathers that begin together
                 loop.add_callback(self._receive_alone, future, n * _APART)
-            futures = [f for f in futures if f not in good]
-        found = [(f, results.get(f.key) or self._without_result(f)) for f in futures]
-        self._inbox.put([e for future, result in found if result is not None for e in self._ended(future, result)])
+            alone = set(good)
+            futures = [f for f in futures if f not in alone]
+        self._inbox.put([e for f in futures if (result := results.get(f.key)) for e in self._ended(f, result)])
+        for future in [f for f in futures if not results.get(f.key)]:
+            failed = self._without_result(future)
+            if failed is not None:
+                self._inbox.put(self._ended(future, failed))
 
     async def _fetch(self, futures: list[Future]) -> dict[Any, list[Evaluation] | None]:
         """Gather results; None for one that is none any more."""
@@ -207,9 +215,14 @@ class Dask(Executor):
         self._something.set()
 
     def _ended(self, future: Future, results: list[Evaluation]) -> list[Evaluation]:
-        _, submitted = self._in_flight.pop(future)
+        """Forget a future; what a bundle that took too long did not begin goes into others."""
+        candidates, submitted = self._in_flight.pop(future)
         future.release()
         self._sizing.note(results)
+        ended = {e.id for e in results}
+        left = [c for c in candidates if c.id not in ended]
+        if left:
+            self.submit(left)
         return [replace(e, submitted=submitted) for e in results]
 
     def _failed(self, future: Future, reason: str, status: Status = Status.FAILED) -> list[Evaluation]:
@@ -236,9 +249,10 @@ class Dask(Executor):
 
     def _submit_again(self, future: Future) -> None:
         """Submit the candidates of a future once more, each by itself."""
-        candidates, _ = self._in_flight.pop(future)
-        future.release()
+        candidates, _ = self._in_flight[future]
         self._submit([[candidate] for candidate in candidates])
+        del self._in_flight[future]
+        future.release()
 
     def _give_up(self, error: Exception) -> None:
         """Let :meth:`collect` raise."""

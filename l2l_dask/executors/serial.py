@@ -49,6 +49,10 @@ class Serial(Executor):
     def capacity(self) -> int:
         return self._optimizee.batch_size
 
+    @property
+    def quantum(self) -> int:
+        return self._optimizee.batch_size
+
     def collect(self, timeout: float) -> list[Evaluation]:
         if not self._waiting:
             time.sleep(timeout)

@@ -11,6 +11,7 @@ _DEEPEST_RESERVE = 8  # futures waiting per slot, at most
 _LATENCY = 0.05  # seconds of work to keep waiting at a slot
 _LASTING = 0.2  # seconds that a bundle should take
 _MOST = 10_000  # individuals in a bundle
+_SLACK = 0.25  # a size that is not off by more stays: futures of one size leave no slivers
 _WEIGHT = 0.3  # of the newest duration in the mean
 
 
@@ -44,7 +45,9 @@ class Sizing:
         self._seconds = (1 - _WEIGHT) * self._seconds + _WEIGHT * took if known else took
         if self._bundle:
             wanted = min(_LASTING / max(self._seconds, 1e-9), 2 * self.per_future, _MOST)
-            self.per_future = self._batch_size * max(1, int(wanted / self._batch_size))
+            size = self._batch_size * max(1, int(wanted / self._batch_size))
+            if size == self._batch_size or abs(size - self.per_future) > _SLACK * self.per_future:
+                self.per_future = size
 
     def futures(self, slots: int) -> int:
         """Tell how many futures to have under way: a reserve hides the way to the workers, none when they are long."""
