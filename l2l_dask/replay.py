@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from l2l_dask.errors import OptimizerError, ReplayError
+from l2l_dask.errors import OptimizerError, ReplayError, StoreError
 from l2l_dask.evaluation import Evaluations, Ids, Objectives, Status
 from l2l_dask.optimizer import Optimizer
 from l2l_dask.trajectory import OPTIMIZER, Event, Record
@@ -37,6 +37,8 @@ def replay(optimizer: Optimizer, record: Record, root: Path, *, trusted: int = 0
         If the optimizer asks for something else than was recorded.
     OptimizerError
         If it raises something.
+    StoreError
+        If a saved array that it needs cannot be read.
     """
     if optimizer.replay == "tell":
         trusted = len(record)
@@ -50,7 +52,7 @@ def replay(optimizer: Optimizer, record: Record, root: Path, *, trusted: int = 0
                 optimizer.adopt(event.ids.tolist(), record["x"][event.ids])
             else:
                 _ask_again(optimizer, past, event)
-        except ReplayError:
+        except (ReplayError, StoreError):
             raise
         except OptimizerError as error:
             raise _changed(f"event {event.number}: {error}") from error
@@ -115,4 +117,13 @@ def told(
 
 def _output(root: Path, folder: str, name: str) -> NDArray[Any] | None:
     path = root / folder / f"{name}.npy"
-    return np.load(path, allow_pickle=False) if folder and path.exists() else None
+    if not folder:
+        return None
+    try:
+        array: NDArray[Any] = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, EOFError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise StoreError(f"{path} cannot be read, and the optimizer needs it: {reason}") from error
+    return array

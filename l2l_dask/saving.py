@@ -10,6 +10,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+DEAR = 1.0  # seconds; the result of a longer evaluation is worth waiting for the disk
+
 
 def saved_folder(id: int, epoch: int, attempt: int) -> str:
     """Name the place of an attempt's arrays, relative to the store: at most a thousand individuals to a folder."""
@@ -26,8 +28,8 @@ def save_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]], *, durable: bo
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
-    if durable:
-        for part in (folder, folder.parent, folder.parent.parent):
+    if durable:  # the folder's own name too, and that of ``saved`` in the store
+        for part in (folder, *folder.parents[:3]):
             sync(part)
 
 

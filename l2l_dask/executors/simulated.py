@@ -81,6 +81,7 @@ class Simulated(Executor):
     def close(self) -> None:
         self._running.clear()
         self._waiting.clear()
+        self._idle = list(range(self._workers))
 
 
 class _Draws:

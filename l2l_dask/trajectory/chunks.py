@@ -9,7 +9,7 @@ where a few individuals that take long may be pending for ever so long.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,15 +37,20 @@ class Chunks:
     ----------
     root
         The store's folder.
+    check
+        Called before the arrays are changed: raises an error if the store is no longer ours.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, check: Callable[[], None]) -> None:
         self.root = root
+        self._check = check
         self._files = Files(root)
         with reading(root, remedy=""), quiet_zarr():
-            self._group = zarr.open_group(self._files, mode="r+")
+            # Not what the consolidated metadata say: a kill may have left them behind what each array says.
+            self._group = zarr.open_group(self._files, mode="r+", use_consolidated=False)
+            self._consolidated = _consolidated(root)
             self._arrays: dict[str, zarr.Array[Any]] = {
-                name: array for name, array in self._group.arrays() if name not in LABELS
+                name: array for name, array in self._group.arrays() if name in self._consolidated and name not in LABELS
             }
             self._schema = {name: described(name, array) for name, array in self._arrays.items()}
             status = self._arrays["status"]
@@ -53,6 +58,10 @@ class Chunks:
         self._dirty: dict[int, set[str]] = {}
         self.rows_per_chunk: int = status.chunks[0]
         self.capacity: int = status.shape[0]
+
+    def is_integer(self, name: str) -> bool:
+        """Tell whether an array holds integers."""
+        return np.dtype(self._schema[name].dtype).kind == "i"
 
     def width(self, name: str) -> int | None:
         """Return how many values an array has for each row, None if one or if there is none of that name."""
@@ -85,8 +94,23 @@ class Chunks:
         StoreError
             If it cannot be written.
         """
-        if capacity == self.capacity:
-            return
+        if capacity != self.capacity:
+            self._resize(capacity)
+
+    def even(self) -> None:
+        """Make all arrays as long as the longest, where a driver was killed while it resized them.
+
+        Raises
+        ------
+        StoreError
+            If they cannot be written.
+        """
+        lengths = {array.shape[0] for array in self._arrays.values()}
+        told = {self._consolidated[name] for name in self._arrays}
+        if lengths != told or len(lengths) > 1:
+            self._resize(max(lengths))
+
+    def _resize(self, capacity: int) -> None:
         last = capacity > self.capacity
         names = sorted(self._arrays, key=lambda name: (name == "status") == last)
         with self._writing(), quiet_zarr():
@@ -101,6 +125,13 @@ class Chunks:
             for name, column in values.items():
                 self._part(index, name)[at] = column[chosen]
             self._dirty.setdefault(index, set()).update(values)
+
+    def begin(self, rows: Ids) -> None:
+        """Set rows pending, in memory, but for those that are in use: what became of one is never taken back."""
+        for index, at, _ in self._by_chunk(rows):
+            status = self._part(index, "status")
+            status[at] = np.where(status[at] == UNUSED, int(Status.PENDING), status[at])
+            self._dirty.setdefault(index, set()).add("status")
 
     def _by_chunk(self, rows: Ids) -> Iterator[tuple[int, Any, Any]]:
         """Yield for each chunk concerned its index, the places in it, and which of ``rows`` they are."""
@@ -143,7 +174,8 @@ class Chunks:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Turn what the disk refuses into one line."""
+        """Make sure that the store is ours, and turn what the disk refuses into one line."""
+        self._check()
         try:
             yield
         except OSError as error:
@@ -218,6 +250,13 @@ class Chunks:
                     raise ValueError(f"{name} does not hold the names")
             there = chunks_of(self.root, chunks)
             lacking = [name for name, indices in chunks.items() if set(indices) - set(there.get(name, ()))]
-            missing = sorted(CORE - self.names - {"fitness_sd"}) + lacking
+            expected_names = (CORE - {"fitness_sd"}) | self._consolidated.keys() - set(LABELS) | chunks.keys()
+            missing = sorted(expected_names - self.names) + lacking
             if missing or self.rows_in_use() < rows:
                 raise ValueError(f"chunks of {', '.join(missing) or 'status'} are missing")
+
+
+def _consolidated(root: Path) -> dict[str, int]:
+    """Read the arrays' lengths from the consolidated metadata: one that is not there was not made to its end."""
+    listed = json.loads((root / "zarr.json").read_bytes())["consolidated_metadata"]["metadata"]
+    return {name: array["shape"][0] for name, array in listed.items() if array["node_type"] == "array"}

@@ -29,7 +29,8 @@ LABELS = ("parameter", "objective")  # the arrays that have no row for each indi
 _MIN_ROWS = 1024
 _MAX_ROWS = 16384  # of a chunk: a million rows in less than a thousand files
 _MAX_BYTES = 4 << 20
-_NO_DAMAGE = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_DAMAGE = (None, errno.EIO, errno.ENOENT, errno.ENOTDIR)  # what zarr says itself has no number
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 # What an optimizer must not name: our own arrays, and our folders.
 RESERVED = CORE | {"evaluation", "dimension", *LABELS}
@@ -172,8 +173,9 @@ def reading(root: Path, remedy: str = "; `l2l resume STORE` makes its arrays ane
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        if isinstance(error, OSError) and error.errno in _NO_DAMAGE:
-            raise StoreError(f"{root} cannot be read: {error.strerror}") from error
+        if isinstance(error, OSError) and error.errno not in _DAMAGE:
+            done = "written" if error.errno in _UNWRITABLE else "read"
+            raise StoreError(f"{root} cannot be {done}: {error.strerror}") from error
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise DamagedError(f"{root} cannot be read, is it damaged? {reason}{remedy}") from error
 

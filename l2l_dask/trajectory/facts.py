@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from l2l_dask.evaluation import Candidates, Evaluation, Status
+from l2l_dask.evaluation import Candidates, Evaluation
 from l2l_dask.saving import saved_folder
 from l2l_dask.space import Space
 from l2l_dask.trajectory.chunks import Chunks
@@ -95,11 +95,11 @@ def _apply_asks(asks: Sequence[Fact], chunks: Chunks, space: Space) -> int:
         "x": x,
         "params": space.natural(x),
         "asked": _repeated([f["event"] for f in asks], counts),
-        "status": np.full(len(rows), int(Status.PENDING)),
     }
     if any("origin" in f for f in asks):
         values["origin"] = _repeated([f.get("origin", 0) for f in asks], counts)
     chunks.set(rows, values)
+    chunks.begin(rows)
     again = [f for f in asks if "retry_of" in f]
     retried = _rows([f["first"] for f in again], [len(f["retry_of"]) for f in again])
     chunks.set(retried, {"retry_of": _joined(again, "retry_of")})

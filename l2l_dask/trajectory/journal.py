@@ -25,6 +25,7 @@ from l2l_dask.trajectory.layout import Layout
 
 _HEAD = struct.Struct("<II")
 _pack = msgpack.Packer().pack
+_BEGINNING: bytes = _pack("kind")  # of each map, after the byte that counts its keys
 
 
 def pack(record: dict[str, Any]) -> bytes:
@@ -58,6 +59,22 @@ def whole_bytes(path: Path) -> int:
     return max((end for end, _ in _frames(path)), default=0)
 
 
+def goes_on(path: Path, end: int) -> bool:
+    """Tell whether whole records follow one that is not: then that was not torn off, but damaged."""
+    with path.open("rb") as file:
+        file.seek(end)
+        rest = file.read()
+    at = rest.find(_BEGINNING)
+    while at >= 0:
+        start = at - 1 - _HEAD.size  # of a record, if the first byte of its payload is the one before
+        if start >= 0:
+            size, checksum = _HEAD.unpack_from(rest, start)
+            if zlib.crc32(rest[at - 1 : at - 1 + size]) == checksum:
+                return start > 0  # else nothing is damaged: it was appended just now
+        at = rest.find(_BEGINNING, at + 1)
+    return False
+
+
 class Journal:
     """The file of the journal that this process appends to.
 
@@ -73,6 +90,7 @@ class Journal:
         self.size = 0
         self._pending: list[bytes] = []
         self._unsynced = False
+        self._broken = ""  # why nothing can be appended any more
 
     def start(self, header: dict[str, Any]) -> None:
         """Write the first record; from here on, a crash of the machine does not undo the segment.
@@ -105,13 +123,16 @@ class Journal:
         Raises
         ------
         StoreError
-            If it cannot be written; the file is then as it was before.
+            If it cannot be written; the file is then as it was before. Where that cannot be had, or the disk failed to
+            take what it had accepted, every later append fails too.
         """
+        if self._broken:
+            raise StoreError(self._broken)
         if not self._pending and not (durable and self._unsynced):
             return
         data = b"".join(self._pending)
+        written = 0
         try:
-            written = 0
             while written < len(data):
                 written += os.write(self._file, data[written:] if written else data)
             self._unsynced = True
@@ -119,16 +140,21 @@ class Journal:
                 os.fsync(self._file)
                 self._unsynced = False
         except OSError as error:
-            self._cut()
-            raise StoreError(f"{self.path} cannot be written: {error.strerror}") from error
+            refused = f"{self.path} cannot be written: {error.strerror}"
+            # After a failed fsync nobody knows what of all that was not synced is on the disk, nor ever will.
+            if not self._cut() or written == len(data):
+                self._broken = refused
+            raise StoreError(refused) from error
         self._pending.clear()
         self.size += len(data)
 
-    def _cut(self) -> None:
+    def _cut(self) -> bool:
+        """Take back what was written of an append; what stays is no harm as long as nothing is appended to it."""
         try:
             os.ftruncate(self._file, self.size)
         except OSError:
-            return  # a torn tail is as good: reading stops there
+            return False
+        return True
 
     def close(self) -> None:
         if self._file >= 0:

@@ -6,16 +6,20 @@ A store is a Zarr group ``NAME.zarr``. What the driver needs beside the arrays i
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from l2l_dask.errors import StoreError
 from l2l_dask.saving import sync
+
+_log = logging.getLogger(__name__)
 
 FORMAT = 1
 _SEGMENT = re.compile(r"journal-(\d{6,})-(\d{6,})\.log")
@@ -141,6 +145,8 @@ def open_layout(store: str | os.PathLike[str]) -> tuple[Layout, dict[str, Any]]:
         raise StoreError(f"{store} cannot be read: permission denied") from None
     except NotADirectoryError:
         content = None
+    except OSError as error:
+        raise StoreError(f"{store} cannot be read: {error.strerror}") from error
     if content is None:
         raise StoreError(f"there is no store at {store}: expected the folder NAME.zarr that `l2l run` wrote")
     attributes = content.get("attributes")
@@ -166,12 +172,24 @@ def send(store: str | os.PathLike[str], command: Command) -> None:
 
 
 def sent(layout: Layout, seen: int) -> list[Command]:
-    """Read the commands that were left for this driver, but for the first ``seen``."""
+    """Read the commands that were left for this driver, but for the first ``seen``; other lines do not count."""
     try:
-        lines = layout.control.read_text(encoding="utf-8").split("\n")[seen:-1]
+        lines = layout.control.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
     except OSError:
         return []
-    return [json.loads(line)["command"] for line in lines]
+    return [command for line in lines if (command := _command(layout.control, line))][seen:]
+
+
+@cache
+def _command(path: Path, line: str) -> Command | None:
+    """Read a line; one that holds no command is remarked on once."""
+    with suppress(ValueError):
+        content = json.loads(line)
+        command: Command | None = content.get("command") if isinstance(content, dict) else None
+        if command in get_args(Command):
+            return command
+    _log.warning("%s: expected one of %s, skipped %.80r", path, ", ".join(get_args(Command)), line)
+    return None
 
 
 def read_lease(layout: Layout) -> dict[str, Any] | None:

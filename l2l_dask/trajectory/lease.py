@@ -109,14 +109,18 @@ class Lease:
         LockedError
             If another driver took it over.
         StoreError
-            If it is not there any more.
+            If it is not there any more, or that cannot be known.
         """
-        lease = read_lease(self._layout)
-        if lease is None:
-            raise StoreError(f"{self._layout.root} is gone: somebody moved or removed it")
-        if lease["epoch"] != self.epoch:
-            self._lost = True
-        self._check_claims()
+        try:
+            lease = read_lease(self._layout)
+            if lease is None:
+                raise StoreError(f"{self._layout.root} is gone: somebody moved or removed it")
+            self._lost |= lease["epoch"] > self.epoch
+            self._check_claims()
+            if lease["epoch"] < self.epoch:  # written late, by one whom this one replaced
+                write_json(self._layout.lease, self._content)
+        except OSError as error:
+            raise StoreError(f"{self._layout.lease} cannot be read or written: {error.strerror}") from error
 
     def _check_claims(self) -> None:
         if self._lost or max(self._layout.epochs(), default=0) > self.epoch:

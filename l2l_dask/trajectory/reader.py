@@ -36,6 +36,8 @@ _UNTOLD_FILL: dict[str, Any] = {
     "attempt": 0,
     "error": "",
     "saved": "",
+    "worker": "",
+    "host": "",
 } | dict.fromkeys(("submitted", "started", "finished"), np.nan)
 
 
@@ -156,14 +158,19 @@ class Trajectory:
         text = str(self.record["error"][id])
         if not text:
             return ""
-        with self.layout.errors.open(encoding="utf-8") as lines:
-            for line in lines:
-                try:
-                    entry = json.loads(line)
-                except ValueError:
-                    continue  # empty, or torn by a crash: the row was then evaluated again
-                if entry["id"] == id:
-                    text = entry["error"]
+        try:
+            lines = self.layout.errors.read_text(encoding="utf-8", errors="replace").splitlines()
+        except FileNotFoundError:
+            return text  # the first line is all that is left
+        except OSError as error:
+            raise StoreError(f"{self.layout.errors} cannot be read: {error.strerror}") from error
+        for line in lines:
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue  # empty, or torn by a crash: the row was then evaluated again
+            if entry["id"] == id:
+                text = entry["error"]
         return text
 
     def to_xarray(self) -> xr.Dataset:
@@ -215,7 +222,7 @@ class Trajectory:
             plain = values.astype(object) if values.dtype.kind == "T" else values
             for c, column in enumerate(plain.T if plain.ndim == 2 else [plain]):
                 label = f"{name}[{c}]" if plain.ndim == 2 else name
-                table[f"record.{label}" if label in users else label] = column
+                table[f"record.{label}" if label in users or label in table else label] = column
         frame = pd.DataFrame(table)
         frame.index.name = "id"
         return frame
@@ -248,13 +255,28 @@ def load(store: str | os.PathLike[str]) -> Trajectory:
     """
     layout, described = open_layout(store)
     with reading(layout.root):
-        if layout.rebuilding.exists():
-            raise RuntimeError("its arrays were damaged, and are not whole again")
-        record = _read(layout)
+        record = _read_whole(layout)
         experiment = described["experiment"]
         space, objectives = Space.from_dict(experiment["space"]), Objectives(experiment["objectives"])
     details = _details(layout)
     return Trajectory(layout, experiment, space, objectives, record, _state(layout, details), details)
+
+
+def _read_whole(layout: Layout) -> Record:
+    """Read again if the arrays were made anew meanwhile: they are empty at first."""
+    while True:
+        before = _which(layout)
+        record = _read(layout)
+        if _which(layout) == before:
+            return record
+
+
+def _which(layout: Layout) -> tuple[int, int, int]:
+    """Tell the arrays of a store from those that a driver makes anew: that is done in a new epoch, in a new folder."""
+    if layout.rebuilding.exists():
+        raise RuntimeError("its arrays were damaged, and are not whole again")
+    status = (layout.root / "status").stat()
+    return max(layout.epochs(), default=0), status.st_ino, status.st_mtime_ns
 
 
 def _read(layout: Layout) -> Record:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from l2l_dask.errors import OptimizerError, StoreError
 from l2l_dask.evaluation import Candidates, Evaluation, Objectives
-from l2l_dask.saving import save_arrays, saved_folder
+from l2l_dask.saving import DEAR, save_arrays, saved_folder
 from l2l_dask.space import Space
 from l2l_dask.trajectory import columns, facts
 from l2l_dask.trajectory.files import chunks_of
@@ -60,7 +60,7 @@ class Writer:
             self._forget_commands()
             with columns.reading(self.layout.root, remedy=""):
                 objectives = Objectives(self.described["experiment"]["objectives"])
-            opened = open_arrays(self.layout, space, objectives)
+            opened = open_arrays(self.layout, space, objectives, self._lease.check)
             self._chunks, self.record = opened.chunks, opened.record
             self._rows = len(self.record)
             self._journal = self._start_segment(opened.before)
@@ -70,6 +70,7 @@ class Writer:
 
     def _start_segment(self, before: Sequence[int] | None) -> Journal:
         """Start a file of the journal; all that older ones say is in the arrays, and these are on the disk."""
+        self._lease.check()
         path = self.layout.journal(self.epoch, self._segment)
         try:
             journal = Journal(path)
@@ -77,7 +78,11 @@ class Writer:
             raise StoreError(f"{path} cannot be written: {error.strerror}") from error
         header = {"kind": "epoch", "epoch": self.epoch, "segment": self._segment, "format": FORMAT, "before": before}
         there = {"rows": self._rows, "chunks": chunks_of(self.layout.root, self._chunks.names)}
-        journal.start(header | there)
+        try:
+            journal.start(header | there)
+        except StoreError:
+            journal.close()
+            raise
         return journal
 
     def reserve(self, capacity: int) -> None:
@@ -87,7 +92,10 @@ class Writer:
 
     def trust(self) -> None:
         """Note that the optimizer cannot repeat how the rows so far were asked, and takes them as they are."""
-        write_json(self.layout.trusted, {"rows": len(self.record)}, durable=True)
+        try:
+            write_json(self.layout.trusted, {"rows": len(self.record)}, durable=True)
+        except OSError as error:
+            raise StoreError(f"{self.layout.trusted} cannot be written: {error.strerror}") from error
 
     @property
     def trusted_rows(self) -> int:
@@ -168,7 +176,7 @@ class Writer:
         """Write the arrays that came with a result, where its worker could not."""
         folder = self.layout.root / saved_folder(evaluation.id, self.epoch, evaluation.attempt)
         try:
-            save_arrays(folder, evaluation.arrays)
+            save_arrays(folder, evaluation.arrays, durable=evaluation.seconds > DEAR)
         except OSError as error:
             raise StoreError(f"{folder} cannot be written: {error.strerror}") from error
 
@@ -216,6 +224,10 @@ class Writer:
         width = self._chunks.width(name)
         if width != (column.width if column.dimension else None):
             raise OptimizerError(f"info {name!r}: expected as many values for each individual as before, {width}")
+        if values.dtype.kind == "f" and self._chunks.is_integer(name):
+            raise OptimizerError(
+                f"info {name!r}: expected integers as before, got {values.dtype}; note floats from the start"
+            )
         self._noted[name] = values.dtype.kind, values.shape[1:]
 
     def _enter(self, fact: dict[str, Any]) -> None:

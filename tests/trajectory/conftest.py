@@ -18,6 +18,13 @@ def _killed(writer):
     write_json(writer.layout.lease, read_json(writer.layout.lease) | {"pid": NOBODY})
 
 
+def _suspended(writer):
+    """Leave a writer as a machine that is frozen: its lease is another's for the taking, and it may come back."""
+    writer._lease._over.set()
+    writer._lease._thread.join()
+    write_json(writer.layout.lease, read_json(writer.layout.lease) | {"released": True})
+
+
 def _as_rows(trajectory):
     """Return a trajectory's rows as plain dicts, but for ``params``, which may be NaN."""
     listed = {name: values.tolist() for name, values in trajectory.record.columns.items() if name != "params"}
@@ -46,6 +53,11 @@ def _go_on(writer, dim, rounds):
 @pytest.fixture(scope="session")
 def killed():
     return _killed
+
+
+@pytest.fixture(scope="session")
+def suspended():
+    return _suspended
 
 
 @pytest.fixture(scope="session")

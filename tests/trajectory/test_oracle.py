@@ -206,7 +206,7 @@ class Oracle(RuleBasedStateMachine):
         self.folded = copy.deepcopy(self.rows)
         self.a_reader_sees_what_was_folded()
         if trim:
-            assert Chunks(self.store).capacity == max(1, len(self.rows))
+            assert Chunks(self.store, lambda: None).capacity == max(1, len(self.rows))
         self.open()
 
     @rule()
