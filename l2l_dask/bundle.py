@@ -111,8 +111,9 @@ class Book:
             self.blame(reason)
 
     def results(self) -> list[Evaluation]:
-        """Return one result for each individual, in their order."""
-        return [_merged(c, self._ended[c.id]) for c in self._candidates]
+        """Return one result for each individual that is done with, in their order."""
+        to_do = {id for id, _ in self._todo}
+        return [_merged(c, self._ended[c.id]) for c in self._candidates if c.id not in to_do]
 
 
 def _merged(candidate: Candidate, ended: Mapping[int, Evaluation]) -> Evaluation:

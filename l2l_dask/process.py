@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from pathlib import Path
 from l2l_dask import memory
 from l2l_dask.bundle import Answer, Book
 from l2l_dask.child import Payload
+from l2l_dask.evaluating import described
 from l2l_dask.evaluation import Candidate, Evaluation, Status
 
 _LOOK = 0.5  # seconds between two looks at the memory in use
@@ -30,6 +32,10 @@ _TAIL = 4000  # bytes kept of what a failed evaluation printed
 _MUCH = 64 << 20  # bytes printed by running evaluations, at most; more is thrown away
 _LAST_BREATH = 5.0
 _SETUP = 600.0  # seconds that setup() may take at least, where evaluations have a limit
+
+
+class ClosedError(RuntimeError):
+    """The child was closed before anything of a bundle had ended."""
 
 
 class Child:
@@ -53,29 +59,49 @@ class Child:
         self._payload = payload
         self._timeout = math.inf if timeout is None else timeout
         self._memory_limit = memory_limit
-        self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._problem = ""
         self._begun = 0.0, 0.0  # the present unit: by the clock, and by one that nobody sets
         self._printed = 0  # bytes before that
         self._trusted = math.inf  # until then it does not end by itself
+        self._looked, self._used = -math.inf, 0  # when its memory was measured, and how much it was
+        self._lock = threading.RLock()  # of the next four: another thread may close us
+        self._process: subprocess.Popen[bytes] | None = None
+        self._closed = self._busy = False
         self._scratch = Path(tempfile.mkdtemp(prefix="l2l-child-", dir=folder))
         self._output = (self._scratch / "printed").open("a+b", buffering=0)
         # The kernel ties a child to the life of the thread that started it: this one lives as long as we do.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="l2l-starter")
 
     def evaluate(self, candidates: Sequence[Candidate]) -> list[Evaluation]:
-        """Evaluate, whatever happens: one result for each candidate, in their order."""
+        """Evaluate, whatever happens: one result for each candidate, in their order.
+
+        Raises
+        ------
+        ClosedError
+            If it was closed before any had ended; where some had, they are returned.
+        """
+        with self._lock:
+            self._busy = not self._closed
         book = Book(candidates, self._payload.batch_size)
-        while not book.over:
-            self._work_on(book)
-        return book.results()
+        try:
+            while not book.over and not self._closed:
+                self._work_on(book)
+        finally:
+            with self._lock:
+                busy, self._busy = self._busy, False
+            if busy and self._closed:
+                self._clear_up()
+        results = book.results()
+        if candidates and not results:
+            raise ClosedError("the process was closed")
+        return results
 
     def _work_on(self, book: Book) -> None:
         """Do what there is to do, up to the loss of the process."""
         self._begun = time.time(), time.monotonic()
         try:
-            if self._process is not None and self._is_ending():
+            if self._process is not None and (self._is_ending() or self._is_too_big()):
                 self.kill()
             self._forget_printed()
             if self._process is None:
@@ -84,42 +110,57 @@ class Child:
                 book.fail(self._failed(Status.FAILED, self._problem))
             else:
                 self._converse(book)
-        except (EOFError, OSError):
-            book.blame(self._failed(Status.CRASHED, self._obituary()))
+        except BaseException as error:
+            trouble = self._trouble(error)
+            if not isinstance(error, Exception):
+                raise
+            if not self._closed:
+                book.blame(trouble)
         finally:
             self._trusted = time.monotonic() + 0.9 * self._payload.idle
+
+    def _trouble(self, error: BaseException) -> Evaluation:
+        """End the process with which talking failed: nobody knows what it would say next."""
+        if isinstance(error, EOFError | OSError):
+            return self._failed(Status.CRASHED, self._obituary())
+        return self._failed(Status.FAILED, f"its process could not be understood: {described(error)}")
 
     def _is_ending(self) -> bool:
         """Tell whether it ended between two evaluations, or is about to; its guard notices that a moment later."""
         assert self._connection is not None
         return self._connection.poll() or time.monotonic() > self._trusted
 
+    def _is_too_big(self) -> bool:
+        """Tell whether it uses too much memory; it is not measured more often than needed."""
+        if not self._memory_limit or time.monotonic() < self._looked + _LOOK:
+            return False
+        self._looked = time.monotonic()
+        return self._memory() > self._memory_limit
+
     def _start(self) -> None:
         ours, theirs = Pipe()
-        with theirs:
+        module = [sys.executable, "-P", "-m", "l2l_dask.child"]
+        with theirs, self._lock:
+            if self._closed:
+                raise ClosedError("the process was closed")
+            self._connection = ours
             self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "l2l_dask.child",
-                    str(theirs.fileno()),
-                    str(os.getpid()),
-                    str(self._scratch),
-                ],
+                [*module, str(theirs.fileno()), str(os.getpid()), str(self._scratch)],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,
                 stderr=self._output,
                 start_new_session=True,
             )
-        self._connection = ours
         ours.send_bytes(pickle.dumps(self._payload))
         patience = max(self._timeout, _SETUP)
         ready = ours.poll(None if math.isinf(patience) else patience)
         self._problem = (
             ours.recv_bytes().decode() if ready else f"TimeoutError: setup() took longer than {patience:g} s"
         )
+        self._looked = -math.inf
+        if not self._problem and self._is_too_big():
+            self._problem = self._too_big("setup() left")
 
     def _converse(self, book: Book) -> None:
         """Hand over all that is to be done, and take the answers."""
@@ -131,12 +172,17 @@ class Child:
                 book.blame(trouble)
                 return
             answer: Answer = pickle.loads(self._connection.recv_bytes())
-            tail = self._tail() if any(e.error for e in answer.ended) else ""
+            tail = self._tail(answer.printed) if any(e.error for e in answer.ended) else ""
             book.end([replace(e, error=e.error + tail) if e.error else e for e in answer.ended])
             if not answer.begins:
                 return
+            if answer.ended and self._is_too_big():  # which cannot be told of whom: the next one has hardly begun
+                self.kill()
+                return
             book.begin(answer.begins)
             self._begun, self._printed = (time.time(), time.monotonic()), answer.printed
+            if answer.printed > _MUCH:
+                self._forget_printed()
 
     def _await_answer(self) -> Evaluation | None:
         """Wait for the process; return why it was killed, if it was."""
@@ -145,22 +191,24 @@ class Child:
         while not self._connection.poll(max(0.0, min(until - time.monotonic(), _LOOK))):
             if time.monotonic() >= until:
                 return self._failed(Status.TIMED_OUT, f"TimeoutError: took longer than {self._timeout:g} s")
-            used = self._memory() if self._memory_limit else 0
-            if used > self._memory_limit:
-                limit = self._memory_limit
-                return self._failed(
-                    Status.CRASHED, f"MemoryError: used {used / 1e6:.0f} MB, the limit is {limit / 1e6:.0f} MB"
-                )
+            if self._is_too_big():
+                return self._failed(Status.CRASHED, self._too_big("used"))
             if os.fstat(self._output.fileno()).st_size > _MUCH:
                 self._forget_printed()
         return None
 
     def _memory(self) -> int:
         """Measure what the process and all it started use; where that is too much, with shared pages counted once."""
-        assert self._process is not None
-        family = memory.family(self._process.pid)
+        process = self._process
+        if process is None:
+            return 0
+        family = memory.family(process.pid)
         used = memory.resident(family)
-        return memory.proportional(family) if used > self._memory_limit else used
+        self._used = memory.proportional(family) if used > self._memory_limit else used
+        return self._used
+
+    def _too_big(self, did: str) -> str:
+        return f"MemoryError: {did} {self._used / 1e6:.0f} MB, the limit is {self._memory_limit / 1e6:.0f} MB"
 
     def _failed(self, status: Status, reason: str) -> Evaluation:
         """End the process, and say why; of whom is not said."""
@@ -190,14 +238,13 @@ class Child:
             return f"ProcessError: the process was killed by {signal.Signals(-code).name}"
         return f"ProcessError: the process was killed by signal {-code}"
 
-    def _tail(self) -> str:
-        """Quote the end of what was printed."""
-        if self._output.closed:
-            return ""
+    def _tail(self, until: int = sys.maxsize) -> str:
+        """Quote the end of what was printed, up to the byte after which the next one began."""
         self._output.seek(0, os.SEEK_END)
-        end = self._output.tell()
-        self._output.seek(max(self._printed if self._printed <= end else 0, end - _TAIL))
-        printed = self._output.read().decode(errors="replace").strip("\n")
+        end = min(self._output.tell(), until)
+        begin = max(self._printed if self._printed <= end else 0, end - _TAIL)
+        self._output.seek(begin)
+        printed = self._output.read(end - begin).decode(errors="replace").strip("\n")
         return f"\nprinted:\n{printed}" if printed else ""
 
     def _forget_printed(self) -> None:
@@ -205,19 +252,34 @@ class Child:
         self._printed = 0
 
     def kill(self) -> None:
-        """End the process and all that it started."""
-        process, self._process = self._process, None
+        """End the process and all that it started; for the thread that evaluates."""
+        self._end_process()
+        if self._connection is not None:
+            self._connection.close()
+
+    def _end_process(self) -> None:
+        with self._lock:
+            process, self._process = self._process, None
         if process is None:
             return
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        if self._connection is not None:
-            self._connection.close()
 
     def close(self) -> None:
-        """End the process and remove its files."""
+        """End the process and remove its files; from any thread, also while another evaluates.
+
+        That one notices when the process is gone, and removes the files then.
+        """
+        with self._lock:
+            self._closed, first = True, not self._closed
+            busy = self._busy
+        self._end_process()
+        self._starter.shutdown(wait=False, cancel_futures=True)
+        if first and not busy:
+            self._clear_up()
+
+    def _clear_up(self) -> None:
         self.kill()
-        self._starter.shutdown()
         self._output.close()
         shutil.rmtree(self._scratch, ignore_errors=True)

@@ -15,11 +15,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import cast
 
-from distributed import Worker, WorkerPlugin, get_worker
+from distributed import Reschedule, Worker, WorkerPlugin, get_worker
 
 from l2l_dask.child import Payload
 from l2l_dask.evaluation import Candidate, Evaluation
-from l2l_dask.process import Child
+from l2l_dask.process import Child, ClosedError
 
 
 class EvaluationPlugin(WorkerPlugin):
@@ -66,6 +66,8 @@ class EvaluationPlugin(WorkerPlugin):
         child = self._children.get()
         try:
             return [replace(e, worker=self._worker_name) for e in child.evaluate(candidates)]
+        except ClosedError as error:  # the worker is leaving: another one can
+            raise Reschedule from error
         finally:
             self._children.put(child)
 

@@ -18,7 +18,7 @@ from l2l_dask import FunctionOptimizee, Optimizee, Real, Space, minimize, shippi
 from l2l_dask.child import Payload
 from l2l_dask.evaluating import Where
 from l2l_dask.evaluation import Candidate, Status
-from l2l_dask.process import Child
+from l2l_dask.process import Child, ClosedError
 
 SPACE = Space({"x": Real(0, 1)})
 NOWHERE = Where("nowhere.zarr", "", 1)
@@ -148,6 +148,46 @@ def test_no_process_is_left_after_close(child_of, wait_until, alive):
     wait_until(lambda: not alive(int(pid)))
 
 
+@pytest.mark.parametrize("busy_with", ["setup", "evaluate"])
+def test_a_child_that_is_closed_while_it_works_ends_at_once_and_starts_nothing_new(
+    tmp_path, temp, child_of, wait_until, alive, busy_with
+):
+    class Endless(Optimizee):
+        space, objectives = SPACE, minimize("f")
+
+        def busy(self, with_what):
+            if with_what == busy_with:
+                with (tmp_path / "pids").open("a") as file:
+                    file.write(f"{os.getpid()}\n")
+                time.sleep(1000)
+
+        def setup(self):
+            self.busy("setup")
+
+        def evaluate(self, params, context):
+            return self.busy("evaluate")
+
+    child, came = child_of(Endless(), timeout=None), []
+
+    def evaluate():
+        try:
+            came.append(child.evaluate([candidate(id) for id in range(5)]))
+        except BaseException as error:
+            came.append(error)
+
+    thread = threading.Thread(target=evaluate, daemon=True)
+    thread.start()
+    wait_until(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text().endswith("\n"))
+    child.close()
+    thread.join(30)
+    assert [type(c) for c in came] == [ClosedError]
+    (pid,) = (tmp_path / "pids").read_text().split()
+    wait_until(lambda: not alive(int(pid)))
+    assert list(temp.iterdir()) == []
+    with pytest.raises(ClosedError):
+        child.evaluate([candidate()])
+
+
 def test_a_busy_child_and_all_that_it_started_die_with_the_process_that_started_it(tmp_path, wait_until, alive):
     note = tmp_path / "pid"
     code = f"""
@@ -156,7 +196,7 @@ def test_a_busy_child_and_all_that_it_started_die_with_the_process_that_started_
         from l2l_dask.child import Payload
         from l2l_dask.evaluating import Where
         from l2l_dask.evaluation import Candidate
-        from l2l_dask.process import Child
+        from l2l_dask.process import Child, ClosedError
         def busy(params):
             started = subprocess.Popen(["sleep", "1000"])
             pathlib.Path({str(note)!r}).write_text(f"{{os.getpid()}} {{started.pid}} ")

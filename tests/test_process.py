@@ -309,3 +309,79 @@ def test_the_first_line_of_an_error_is_its_message_not_its_note(child_of):
         raise error
 
     assert first_line(child_of(noted).evaluate(candidate())) == "ValueError: the message"
+
+
+def hoarding(params, context):
+    """Keep 20 MB more each time, in an evaluation that ends before anybody looks."""
+    vars(os).setdefault("hoard", []).append(b"1" * 20 * MB)
+    time.sleep(0.05)
+    return float(os.getpid())
+
+
+def test_a_process_that_gathers_memory_over_short_evaluations_is_started_anew_and_nobody_is_blamed(
+    child_of, monkeypatch
+):
+    monkeypatch.setattr("l2l_dask.process._LOOK", 0.2)
+    ended = child_of(hoarding, memory_limit=200 * MB).evaluate([candidate(id) for id in range(24)])
+    assert {e.status for e in ended} == {Status.DONE}
+    assert len({e.fitness for e in ended}) > 1
+
+
+def test_a_warm_process_that_uses_too_much_gets_no_more_work(child_of, monkeypatch):
+    monkeypatch.setattr("l2l_dask.process._LOOK", 0.0)
+
+    def greedy(params):
+        vars(os)["hoard"] = b"1" * 300 * MB
+        return float(os.getpid())
+
+    child = child_of(greedy, memory_limit=200 * MB)
+    monkeypatch.setattr(child, "_await_answer", lambda: None)  # nobody looks meanwhile
+    first, second = child.evaluate(candidate(0)), child.evaluate(candidate(1))
+    assert (first.status, second.status) == (Status.DONE, Status.DONE)
+    assert first.fitness != second.fitness
+
+
+def test_a_setup_that_uses_more_than_the_limit_is_told(child_of):
+    class Greedy(Optimizee):
+        space, objectives = SPACE, minimize("f")
+
+        def setup(self):
+            self.hoard = b"1" * 300 * MB
+
+        def evaluate(self, params, context):
+            return 1.0
+
+    failed = child_of(Greedy(), memory_limit=200 * MB).evaluate(candidate())
+    assert first_line(failed).startswith("MemoryError: setup() left ")
+
+
+class Unreadable(str):
+    """A name that can be sent, but not received."""
+
+    def __reduce__(self):
+        return int, ("not here",)
+
+
+def test_an_answer_that_cannot_be_read_fails_the_individual_alone(child_of):
+    def odd(params, context):
+        context.save(Unreadable("trace") if context.id == 1 else "trace", [1.0])
+        return float(os.getpid())
+
+    ended = child_of(odd).evaluate([candidate(id) for id in range(3)])
+    assert [e.status for e in ended] == [Status.DONE, Status.FAILED, Status.DONE]
+    assert first_line(ended[1]) == (
+        "its process could not be understood: ValueError: invalid literal for int() with base 10: 'not here'"
+    )
+
+
+def test_an_error_of_ours_while_we_listen_does_not_put_the_process_out_of_step(child_of, monkeypatch):
+    child = child_of(lambda params, context: float(context.id))
+    listen = child._await_answer
+
+    def short_of_memory():
+        monkeypatch.setattr(child, "_await_answer", listen)
+        raise MemoryError("just now")
+
+    monkeypatch.setattr(child, "_await_answer", short_of_memory)
+    ended = [child.evaluate(candidate(id)) for id in range(3)]
+    assert [e.fitness for e in ended] == [(0.0,), (1.0,), (2.0,)]

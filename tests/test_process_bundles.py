@@ -152,3 +152,11 @@ def test_what_is_printed_without_end_does_not_fill_the_disk(child_of, monkeypatc
     assert failed.error.endswith("printed:\nthe end")
     (printed,) = temp.glob("l2l-child-*/printed")
     assert printed.stat().st_size < 1 << 20
+
+
+def test_what_many_short_evaluations_print_does_not_fill_the_disk(child_of, monkeypatch, temp):
+    monkeypatch.setattr("l2l_dask.process._MUCH", 1 << 20)
+    ended = child_of(lambda params: float(os.write(1, b"x" * 600_000))).evaluate(candidates(20))
+    assert {e.status for e in ended} == {Status.DONE}
+    (printed,) = temp.glob("l2l-child-*/printed")
+    assert printed.stat().st_size < 4 << 20
