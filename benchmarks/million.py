@@ -86,7 +86,7 @@ def resume(store):
 
 def call(*words):
     """Run this file in a process of its own, and read the line that it printed."""
-    run = subprocess.run([sys.executable, __file__, *map(str, words)], stdout=subprocess.PIPE, text=True, check=False)
+    run = subprocess.run([sys.executable, __file__, *map(str, words)], stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(run.stdout.splitlines()[-1])
 
 

@@ -86,6 +86,14 @@ def test_slots_are_the_workers_and_nothing_waits_in_reserve():
     assert executor.collect(0.001) == []
 
 
+def test_what_was_running_when_it_was_closed_holds_no_slot_afterwards():
+    executor = simulated(2, [1.0] * 4)
+    executor.submit(candidates(3))
+    executor.close()
+    executor.submit(candidates(4)[3:])
+    assert [e.id for e in drain(executor)] == [3]
+
+
 def durations(order, seed=9, workers=2):
     """Return what lasts how long, by id, where individuals are submitted one by one in that order."""
 

@@ -148,8 +148,9 @@ def test_a_run_that_died_while_its_arrays_were_cut_ends_as_if_it_had_not(
     assert lengths(cut.store) == [{9}, {9}]
     for at in spread(6, range(n - 180, n)):
         site = site_of(tmp_path / f"cut-{at}", "grid", 20)
-        _, met = site.drive("kill", at)
+        code, met = site.drive("kill", at)
         with subtests.test(f"cut {at}: {met['label']}"):
+            assert code == KILLED
             seen = check_whole_rows(site.store, whole)
             assert site.drive()[0] == 0, site.said
             assert repeated(load(site.store)) == repeated(whole)

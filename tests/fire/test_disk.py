@@ -10,7 +10,6 @@ from l2l_dask.trajectory import load
 FAILURES = ["ENOSPC", "EACCES", "EROFS", "EIO"]
 
 
-# Where a failure is a traceback, to be put right: the last functions of it that are ours.
 @pytest.fixture(scope="module")
 def once(site_of, tmp_path_factory):
     """An experiment that ran in one go, and the operations on its files."""
@@ -23,6 +22,11 @@ def once(site_of, tmp_path_factory):
 def check_one_line(said):
     assert "Traceback" not in said, said
     assert len([line for line in said.splitlines() if line.startswith("l2l: ")]) == 1, said
+
+
+def check_reached(site, at, what=""):
+    assert len(site.operations) >= at, "the operation that was to fail was never come to"
+    assert what in site.operations[at - 1]
 
 
 @pytest.fixture
@@ -40,9 +44,10 @@ def ends_right(once, repeated, check_whole_rows):
         seen = check_whole_rows(site.store, whole)
         assert seen.state in (("queued", "interrupted") if code else ("finished",))
 
-    def ends_right(site, failure, at, *, once=False):
+    def ends_right(site, failure, at, *, once=False, what=""):
         earlier = len(site.notes("evaluated"))
         code, _ = site.drive(failure, at, once)
+        check_reached(site, at, what)
         said, told, before = site.said, set(site.notes("told")), site.notes("evaluated")
         look(site, code, failure)
         assert site.drive()[0] == 0, site.said
@@ -93,7 +98,7 @@ def test_a_disk_that_fails_while_a_run_is_resumed_is_one_line_and_no_loss(once, 
 @pytest.mark.slow
 def test_a_disk_that_fails_while_an_array_is_added_is_one_line_and_no_loss(once, site_of, tmp_path, ends_right):
     at = [n for n, what in enumerate(once[0].operations, 1) if "/parents/zarr" in what]
-    ends_right(site_of(tmp_path / "adding", "Genetic"), "EIO", at[0])
+    ends_right(site_of(tmp_path / "adding", "Genetic"), "EIO", at[0], what="/parents/zarr")
 
 
 @pytest.mark.slow
@@ -102,6 +107,7 @@ def test_a_disk_that_fails_while_the_arrays_are_cut_is_one_line_and_no_loss(site
     assert whole.drive()[0] == 0, whole.said
     at = [n for n, what in enumerate(whole.operations, 1) if what.startswith("open ") and "/x/zarr." in what]
     code, _ = site.drive("EIO", at[-1], once=True)
+    check_reached(site, at[-1], "/x/zarr.")
     said = site.said
     assert repeated(load(site.store)) == repeated(load(whole.store))
     assert site.drive()[0] == 0, site.said
@@ -119,7 +125,7 @@ def test_commands_that_cannot_be_removed_are_one_line_and_no_loss(once, site_of,
     shutil.copytree(site.folder, copy.folder, dirs_exist_ok=True)
     assert copy.drive()[0] == 0
     at = [n for n, what in enumerate(copy.operations, 1) if what.startswith("os.remove") and "control" in what]
-    ends_right(site, "EIO", at[0])
+    ends_right(site, "EIO", at[0], what="control")
 
 
 @pytest.mark.soak
