@@ -129,6 +129,9 @@ def _merged(candidate: Candidate, ended: Mapping[int, Evaluation]) -> Evaluation
             error = f"{reason} (evaluation {r + 1} of {candidate.repeats}){line}{rest}"
             return replace(whole, status=e.status, fitness=(), error=error)
     fitness = np.array([e.fitness for e in repeats])
-    return replace(
-        whole, fitness=tuple(fitness.mean(axis=0).tolist()), spread=tuple(fitness.std(axis=0, ddof=1).tolist())
-    )
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, spread = fitness.mean(axis=0), fitness.std(axis=0, ddof=1)
+    if not np.isfinite(mean).all():
+        error = f"EvaluationError: the mean of its repeats is not finite: {mean.tolist()}"
+        return replace(whole, status=Status.FAILED, fitness=(), error=error)
+    return replace(whole, fitness=tuple(mean.tolist()), spread=tuple(spread.tolist()))

@@ -1,4 +1,4 @@
-"""The program that evaluates: ``python -P -m l2l_dask.child``, started and watched by :mod:`l2l_dask.worker`.
+"""The program that evaluates: ``python -P -m l2l_dask.child``, started and watched by :mod:`l2l_dask.process`.
 
 It is a process of its own, leader of its session, so that a simulator that holds the interpreter's lock, crashes,
 hangs, changes the folder or prints cannot harm the worker or its neighbour, and can be killed with all that it started.
@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> None:
     connection = Connection(descriptor)
     payload: Payload = pickle.loads(connection.recv_bytes())
     optimizee, problem = _open(payload)
-    connection.send_bytes(problem.encode())
+    connection.send_bytes(problem.encode(errors="replace"))
     while optimizee is not None:
         if not connection.poll(payload.idle):
             os.killpg(0, signal.SIGKILL)  # with all that the optimizee left behind
@@ -76,13 +76,13 @@ def main(arguments: list[str]) -> None:
 
 
 def _open(payload: Payload) -> tuple[Optimizee | None, str]:
-    from l2l_dask.evaluating import described
+    from l2l_dask.evaluating import called, described
 
     sys.path += [path for path in payload.paths if path not in sys.path]
     _enter(payload.cwd)
     try:
         optimizee: Optimizee = pickle.loads(payload.optimizee)
-        optimizee.setup()
+        called(optimizee.setup)
     except BaseException as error:
         return None, described(error)
     _flush()
@@ -110,14 +110,11 @@ def _evaluated(optimizee: Optimizee, jobs: list[Candidate], payload: Payload, sc
     from l2l_dask.evaluating import described, evaluate_unit
     from l2l_dask.evaluation import Evaluation, Status
 
-    me = os.getpid()
     try:
         ended = evaluate_unit(optimizee, jobs, payload.where, scratch)
     except BaseException as error:
         ended = [Evaluation(job.id, Status.FAILED, job.attempt, error=described(error)) for job in jobs]
     _flush()
-    if os.getpid() != me:
-        os._exit(0)  # a fork that the optimizee let come back here: the connection is not its own
     _enter(payload.cwd)
     return ended
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -79,47 +82,100 @@ def evaluate_all(
 def evaluate_unit(
     optimizee: Optimizee, unit: Sequence[Candidate], where: Where, scratch: Path | None = None
 ) -> list[Evaluation]:
-    """Evaluate each candidate once, all at the same time where the optimizee takes several."""
-    contexts = [Context(candidate, scratch) for candidate in unit]
-    begun = Evaluation(
-        0, Status.FAILED, worker=str(os.getpid()), host=_host(), started=time.time(), finished=time.perf_counter()
-    )
+    """Evaluate each candidate once, all at the same time where the optimizee takes several.
+
+    Where that fails they are evaluated one by one, each from the start, to find out which is to blame.
+    """
+    if len(unit) > 1 and optimizee.batch_size > 1:
+        ended = _together(optimizee, unit, where, scratch)
+        if ended is not None:
+            return ended
+    return [_alone(optimizee, candidate, where, scratch) for candidate in unit]
+
+
+@contextmanager
+def _contexts(candidates: Sequence[Candidate], scratch: Path | None) -> Iterator[list[Context]]:
+    """Make contexts for one try; the arrays in them are its own, and so are the working folders, for its duration."""
+    contexts = [Context(replace(c, params=_own(c.params), info=_own(c.info)), scratch) for c in candidates]
     try:
-        if optimizee.batch_size == 1 or not unit:
-            return [_kept(c, where, _alone(optimizee, c, begun)) for c in contexts]
-        return [_kept(c, where, e) for c, e in zip(contexts, _together(optimizee, contexts, begun), strict=True)]
+        yield contexts
     finally:
         for context in contexts:
             if context._workdir is not None:
                 shutil.rmtree(context._workdir, ignore_errors=True)
 
 
-def _alone(optimizee: Optimizee, context: Context, begun: Evaluation) -> Evaluation:
+def _own(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in values.items()}
+
+
+def _begin() -> Evaluation:
+    return Evaluation(
+        0, Status.FAILED, worker=str(os.getpid()), host=_host(), started=time.time(), finished=time.perf_counter()
+    )
+
+
+def _alone(optimizee: Optimizee, candidate: Candidate, where: Where, scratch: Path | None) -> Evaluation:
     """Evaluate one parameter set."""
-    try:
-        if optimizee.batch_size == 1:
-            returned = optimizee.evaluate(dict(context.candidate.params), context)
-        else:
-            (returned,) = optimizee.evaluate_batch([dict(context.candidate.params)], [context])
-    except EvaluationError as error:
-        return _ended(begun, context, error=f"{type(error).__name__}: {error}")
-    except (Exception, SystemExit) as error:
-        return _ended(begun, context, error=described(error))
-    return _judged(optimizee, context, begun, returned)
-
-
-def _together(optimizee: Optimizee, contexts: list[Context], begun: Evaluation) -> list[Evaluation]:
-    """Evaluate several at once; one by one where that fails, to find out which is to blame."""
-    if len(contexts) > 1:
+    with _contexts([candidate], scratch) as contexts:
+        (context,), begun = contexts, _begin()
         try:
-            returned = list(optimizee.evaluate_batch([dict(c.candidate.params) for c in contexts], contexts))
-        except (Exception, SystemExit):
-            returned = []
-        if len(returned) == len(contexts):
-            return [_judged(optimizee, c, begun, r) for c, r in zip(contexts, returned, strict=True)]
-        for context in contexts:
-            context.forget()
-    return [_alone(optimizee, context, begun) for context in contexts]
+            if optimizee.batch_size == 1:
+                returned = called(optimizee.evaluate, dict(context.candidate.params), context)
+            else:
+                (returned,) = _batch(optimizee, contexts)
+            ended = _judged(optimizee, context, begun, returned)
+        except EvaluationError as error:
+            ended = _ended(begun, context, error=f"{type(error).__name__}: {error}")
+        except (Exception, SystemExit) as error:
+            ended = _ended(begun, context, error=described(error))
+        return _kept(context, where, ended)
+
+
+def _together(
+    optimizee: Optimizee, unit: Sequence[Candidate], where: Where, scratch: Path | None
+) -> list[Evaluation] | None:
+    """Evaluate several at once; None where that fails, and why is printed."""
+    with _contexts(unit, scratch) as contexts:
+        begun = _begin()
+        try:
+            returned = _batch(optimizee, contexts)
+        except EvaluationError as error:
+            print(f"EvaluationError: {error}", file=sys.stderr)
+            return None
+        except (Exception, SystemExit) as error:
+            traceback.print_exception(error)
+            return None
+        ended = [_judged(optimizee, c, begun, r) for c, r in zip(contexts, returned, strict=True)]
+        return [_kept(c, where, e) for c, e in zip(contexts, ended, strict=True)]
+
+
+def _batch(optimizee: Optimizee, contexts: Sequence[Context]) -> list[Any]:
+    """Evaluate several at once; one value for each is what must come of it."""
+    returned = called(optimizee.evaluate_batch, [dict(c.candidate.params) for c in contexts], contexts)
+    expected = f"evaluate_batch: expected a sequence of {len(contexts)}, one entry per parameter set"
+    if isinstance(returned, str | bytes | Mapping | AbstractSet):
+        raise EvaluationError(f"{expected}, got a {type(returned).__name__}")
+    try:
+        n, values = len(returned), list(returned)
+    except TypeError:
+        raise EvaluationError(f"{expected}, got a {type(returned).__name__}") from None
+    if n != len(contexts):
+        raise EvaluationError(f"{expected}, got {n}")
+    return values
+
+
+def called(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call what the user wrote; a fork that comes back from there ends here, as nothing beyond is its own."""
+    me = os.getpid()
+    try:
+        return function(*arguments)
+    finally:
+        if os.getpid() != me:
+            with suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(0)
 
 
 def _judged(optimizee: Optimizee, context: Context, begun: Evaluation, returned: Any) -> Evaluation:

@@ -215,7 +215,7 @@ class Candidate:
     repeats
         How often it is to be evaluated.
     repeat
-        The how-manieth of these evaluations this is, from 0.
+        Which of these evaluations this is, from 0.
     stream
         The key of the random stream that it shares with others; empty if it has its own.
     """
@@ -235,7 +235,7 @@ class Candidate:
             return np.random.SeedSequence(self.seed, spawn_key=(*self.stream, self.repeat))
         if self.repeat:
             return np.random.SeedSequence(self.seed, spawn_key=(_REPEAT_KEY, self.id, self.repeat))
-        return np.random.SeedSequence(self.seed, spawn_key=(_INDIVIDUAL_KEY, self.id))
+        return individual_seed(self.seed, self.id)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class Context:
     Attributes
     ----------
     id, attempt, repeat
-        Which individual this is, the how-manieth attempt at it, and which of its repeats, from 0.
+        Which individual this is, which attempt at it, from 1, and which of its repeats, from 0.
     info
         What the optimizer named (generation, budget, ...).
     seed : int
@@ -95,13 +95,6 @@ class Context:
         if self._workdir is None:
             self._workdir = Path(mkdtemp(prefix=f"l2l-{self.id}-", dir=self.scratch))
         return self._workdir
-
-    def forget(self) -> None:
-        """Drop what was reported and saved: it is evaluated once more."""
-        self.curve.clear()
-        self.saved.clear()
-        for name in ("seed", "rng"):
-            self.__dict__.pop(name, None)
 
     def report(self, step: float, value: float) -> None:
         """Record a point of the inner loop's learning curve."""

@@ -47,6 +47,17 @@ def test_the_fitness_of_repeats_is_their_mean_and_the_spread_their_standard_devi
     assert (whole.started, whole.finished) == (0, 2.5)
 
 
+@pytest.mark.filterwarnings("error")
+def test_repeats_whose_mean_is_too_large_for_a_number_fail_the_individual():
+    book = Book(candidates(1, repeats=2), 1)
+    for unit in book.units():
+        begin(book, unit)
+        book.end([done(unit[0], 1.7e308)])
+    (whole,) = book.results()
+    assert (whole.status, whole.fitness, whole.spread) == (Status.FAILED, (), ())
+    assert whole.error == "EvaluationError: the mean of its repeats is not finite: [inf]"
+
+
 def test_one_evaluation_has_no_spread():
     book = Book(candidates(1), 1)
     begin(book, book.units()[0])

@@ -7,9 +7,9 @@ import time
 import numpy as np
 import pytest
 
-from l2l_dask import FunctionOptimizee, Real, Space, minimize
-from l2l_dask.evaluating import CURVE, Where, described, evaluate, missing_outputs
-from l2l_dask.evaluation import Candidate, Evaluation, Status
+from l2l_dask import FunctionOptimizee, Optimizee, Real, Space, minimize
+from l2l_dask.evaluating import CURVE, Where, described, evaluate, evaluate_all, missing_outputs
+from l2l_dask.evaluation import Candidate, Evaluation, Sampling, Status
 from l2l_dask.saving import load_arrays, saved_folder
 
 NOWHERE = Where("nowhere.zarr", "some-uuid", 1)
@@ -218,3 +218,80 @@ def test_a_result_without_what_the_optimizer_needs_is_a_failure():
     assert "context.save('observation', ..)" in lacking.error
     crashed = Evaluation(0, Status.CRASHED, error="ProcessError: gone")
     assert missing_outputs(crashed, ("observation",)) is crashed
+
+
+def test_what_one_evaluation_does_to_an_array_does_not_reach_the_next_repeat():
+    def scaling(params, context):
+        params["w"] *= 2
+        context.info["parents"][:] += 1
+        return params["w"].sum() + context.info["parents"].sum()
+
+    given, parents = np.array([0.1, 0.2, 0.3]), np.zeros(2)
+    candidate = Sampling(repeats=4).sampled(Candidate(0, {"w": given}, 7, {"parents": parents}))
+    optimizee = FunctionOptimizee(scaling, Space({"w": Real(0, 1, shape=3)}), minimize("f"))
+    done = evaluate(optimizee, candidate, NOWHERE)
+    assert done.fitness == pytest.approx((3.2,))
+    assert done.spread == (0.0,)
+    np.testing.assert_array_equal([*given, *parents], [0.1, 0.2, 0.3, 0, 0])
+
+
+class Batch(Optimizee):
+    """Takes four at once, by the given function."""
+
+    space, objectives, batch_size = Space({"x": Real(0, 1)}), minimize("f"), 4
+
+    def __init__(self, evaluate_batch):
+        self.evaluate_batch = evaluate_batch
+
+    def evaluate(self, params, context):
+        raise NotImplementedError
+
+
+def four(**more):
+    return [Candidate(id, {"x": id / 10}, 7, **more) for id in range(4)]
+
+
+def test_after_a_batch_that_failed_each_starts_afresh(tmp_path):
+    def spoiling(params, contexts):
+        for p, c in zip(params, contexts, strict=True):
+            (c.workdir / "made once").mkdir()
+            p["w"] += 1
+        if len(contexts) > 1:
+            raise ValueError("not all at once")
+        return [float(p["w"].sum()) for p in params]
+
+    jobs = [Candidate(id, {"w": np.full(2, id)}, 7) for id in range(4)]
+    ended = evaluate_all(Batch(spoiling), jobs, NOWHERE, tmp_path)
+    assert [e.fitness for e in ended] == [(2.0 * id + 2,) for id in range(4)], ended
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_time_of_one_that_is_tried_alone_is_its_own():
+    def splitting(params, contexts):
+        if len(contexts) > 1:
+            raise ValueError("not all at once")
+        time.sleep(0.01)
+        return [p["x"] for p in params]
+
+    started = [e.started for e in evaluate_all(Batch(splitting), four(), NOWHERE)]
+    assert len(set(started)) == 4
+
+
+def test_why_a_batch_was_split_is_printed(capsys):
+    def splitting(params, contexts):
+        if len(contexts) > 1:
+            raise ValueError("not all at once")
+        return [p["x"] for p in params]
+
+    evaluate_all(Batch(splitting), four(), NOWHERE)
+    assert "ValueError: not all at once" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("returned", "got"),
+    [(1.0, "a float"), (None, "a NoneType"), ({"f": 1.0}, "a dict"), ("1", "a str"), ([1.0] * 7, "7")],
+)
+def test_a_batch_that_returns_something_else_fails_with_what_was_expected(returned, got):
+    ended = evaluate_all(Batch(lambda params, contexts: returned), four(), NOWHERE)
+    expected = f"EvaluationError: evaluate_batch: expected a sequence of 1, one entry per parameter set, got {got}"
+    assert {e.error for e in ended} == {expected}

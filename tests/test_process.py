@@ -287,6 +287,37 @@ def test_forks_do_no_harm_even_one_that_returns(child_of):
     assert [child.evaluate(candidate(id)).fitness for id in range(4)] == [(0.0,), (1.0,), (2.0,), (3.0,)]
 
 
+def test_a_fork_that_returns_leaves_the_work_folder_and_what_was_saved_alone(child_of):
+    def forking(params, context):
+        (context.workdir / "file").write_text("3.0")
+        context.save("who", [1])
+        fork = os.fork()
+        if fork == 0:
+            if context.id:
+                raise ValueError("in the fork")
+            return 0.0
+        os.waitpid(fork, 0)
+        return float((context.workdir / "file").read_text())
+
+    child = child_of(forking)
+    assert [child.evaluate(candidate(id)).fitness for id in range(2)] == [(3.0,), (3.0,)]
+
+
+def test_a_fork_that_returns_from_setup_does_not_answer(child_of):
+    class Forking(Optimizee):
+        space, objectives = SPACE, minimize("f")
+
+        def setup(self):
+            self.fork = os.fork()
+            if self.fork:
+                os.waitpid(self.fork, 0)
+
+        def evaluate(self, params, context):
+            return float(self.fork > 0)
+
+    assert [e.fitness for e in child_of(Forking()).evaluate([candidate(id) for id in range(3)])] == [(1.0,)] * 3
+
+
 @pytest.mark.parametrize("error", [SystemExit("enough"), KeyboardInterrupt("enough"), GeneratorExit("enough")])
 def test_an_exception_that_would_end_a_program_fails_the_evaluation_alone(child_of, error):
     def leaving(params, context):
