@@ -258,8 +258,12 @@ def load(store: str | os.PathLike[str]) -> Trajectory:
         record = _read_whole(layout)
         experiment = described["experiment"]
         space, objectives = Space.from_dict(experiment["space"]), Objectives(experiment["objectives"])
-    details = _details(layout)
-    return Trajectory(layout, experiment, space, objectives, record, _state(layout, details), details)
+    try:
+        details = _details(layout)
+        state = _state(layout, details)
+    except OSError as error:
+        raise StoreError(f"{error.filename or layout.root} cannot be read: {error.strerror}") from error
+    return Trajectory(layout, experiment, space, objectives, record, state, details)
 
 
 def _read_whole(layout: Layout) -> Record:

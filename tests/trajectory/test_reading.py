@@ -11,7 +11,7 @@ from l2l_dask.errors import StoreError
 from l2l_dask.evaluation import Candidates, Evaluation, Status
 from l2l_dask.replay import replay
 from l2l_dask.saving import save_arrays, saved_folder
-from l2l_dask.trajectory import Writer, create, load, opening, reader, send
+from l2l_dask.trajectory import Record, Writer, create, load, opening, reader, send
 from l2l_dask.trajectory.layout import Layout, sent
 
 SPACE = Space({"a": Real(0, 1), "b": Real(0, 1)})
@@ -65,12 +65,16 @@ def test_a_reader_that_began_before_the_arrays_were_made_anew_says_so(store, ove
         load(store)
 
 
-def test_a_reader_that_was_overtaken_by_a_driver_that_made_the_arrays_anew_reads_them_again(store, overtaken):
-    def mended_and_cleared():
-        opening._emptied(Layout(store), SPACE, LOSS, 10, lambda: None)
+def test_a_reader_that_was_overtaken_by_a_driver_that_made_the_arrays_anew_reads_them_again(
+    store, overtaken, monkeypatch
+):
+    def mended(columns):
+        monkeypatch.setattr(reader, "Record", Record)
         Writer(store, SPACE).close(trim=False)
+        return Record(columns)
 
-    overtaken(mended_and_cleared)
+    overtaken(lambda: opening._emptied(Layout(store), SPACE, LOSS, 10, lambda: None))
+    monkeypatch.setattr(reader, "Record", mended)
     record = load(store).record
     assert record["status"].tolist() == [1, 2, 0]
     assert record["fitness"][0] == 0.0
