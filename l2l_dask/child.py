@@ -17,7 +17,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
+
+from l2l_dask import family
 
 if TYPE_CHECKING:
     from l2l_dask.bundle import Answer
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from l2l_dask.evaluation import Candidate, Evaluation
     from l2l_dask.optimizee import Optimizee
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ def main(arguments: list[str]) -> None:
     connection.send_bytes(problem.encode(errors="replace"))
     while optimizee is not None:
         if not connection.poll(payload.idle):
-            os.killpg(0, signal.SIGKILL)  # with all that the optimizee left behind
+            family.end(os.getppid(), spare=[os.getpid()])  # all that the optimizee left behind
+            os.killpg(0, signal.SIGKILL)
         try:
             request = connection.recv_bytes()
         except EOFError:
@@ -141,11 +145,14 @@ def _flush() -> None:
 def _guard(descriptor: int, worker: int) -> None:
     """Fork. The child returns and evaluates; this process waits for its end, and ends as it did.
 
-    When the worker is gone, even by SIGKILL, this process kills its group: what evaluates and all that it started.
+    When the worker is gone, even by SIGKILL, this process kills what evaluates. Either way it also kills all that this
+    started, in whatever session it is: the kernel gives it what is orphaned below it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGKILL))
+    signal.signal(signal.SIGTERM, _end_all)
     _die_with(worker, signal.SIGTERM)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     guard = os.getpid()
     pid = os.fork()
     if pid == 0:
@@ -153,13 +160,27 @@ def _guard(descriptor: int, worker: int) -> None:
         _die_with(guard, signal.SIGKILL)
         return
     os.close(descriptor)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    code = _awaited(pid)
+    family.end(guard)
     if code < 0:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         with suppress(OSError):  # SIGKILL and SIGSTOP have no handler to reset
             signal.signal(-code, signal.SIG_DFL)
         os.kill(guard, -code)
     os._exit(code)
+
+
+def _end_all(*_: int | FrameType | None) -> None:
+    family.end(os.getpid())
+    os.killpg(0, signal.SIGKILL)
+
+
+def _awaited(pid: int) -> int:
+    """Wait for a child, and for the orphans that end before it does; return its exit code."""
+    while True:
+        ended, status = os.waitpid(-1, 0)
+        if ended == pid:
+            return os.waitstatus_to_exitcode(status)
 
 
 def _die_with(parent: int, by: signal.Signals) -> None:

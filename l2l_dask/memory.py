@@ -4,33 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
 
 import psutil
 
+from l2l_dask.family import descendants
+
 
 def family(pid: int) -> list[psutil.Process]:
-    """List a process and its descendants, those that still run.
-
-    Linux names the children of each thread; elsewhere, and where its kernel does not, all processes are looked at.
-    """
+    """List a process and its descendants, those that still run."""
     found: list[psutil.Process] = []
-    with suppress(psutil.Error):
-        found.append(psutil.Process(pid))
-        if not Path(f"/proc/{pid}/task/{pid}/children").exists():
-            return found + found[0].children(recursive=True)
-        for child in _children(pid):
-            found += family(child)
+    for member in (pid, *descendants(pid)):
+        with suppress(psutil.Error):
+            found.append(psutil.Process(member))
     return found
-
-
-def _children(pid: int) -> list[int]:
-    children = []
-    with suppress(OSError):  # it ended
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            with suppress(OSError):
-                children += [int(child) for child in (thread / "children").read_text().split()]
-    return children
 
 
 def resident(processes: Iterable[psutil.Process]) -> int:

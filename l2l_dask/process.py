@@ -21,7 +21,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from l2l_dask import memory
+from l2l_dask import family, memory
 from l2l_dask.bundle import Answer, Book
 from l2l_dask.child import Payload
 from l2l_dask.evaluating import described
@@ -202,9 +202,9 @@ class Child:
         process = self._process
         if process is None:
             return 0
-        family = memory.family(process.pid)
-        used = memory.resident(family)
-        self._used = memory.proportional(family) if used > self._memory_limit else used
+        members = memory.family(process.pid)
+        used = memory.resident(members)
+        self._used = memory.proportional(members) if used > self._memory_limit else used
         return self._used
 
     def _too_big(self, did: str) -> str:
@@ -263,6 +263,8 @@ class Child:
         if process is None:
             return
         with contextlib.suppress(ProcessLookupError):
+            if process.poll() is None:  # its number is its own
+                family.end(process.pid)
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 

@@ -188,6 +188,62 @@ def test_one_that_sleeps_for_ever_is_timed_out_with_all_that_it_started(child_of
     assert child.evaluate(candidate(1)).status is Status.DONE
 
 
+def in_a_session_of_its_own():
+    return [subprocess.Popen(["sleep", "1000"], start_new_session=True).pid]
+
+
+def orphaned():
+    """Start a process whose parent ends: two forks, and a session of its own."""
+    code = (
+        "import subprocess as s; "
+        "print(s.Popen(['sleep', '1000'], stdout=s.DEVNULL, stderr=s.DEVNULL, start_new_session=True).pid)"
+    )
+    started = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return [int(started.stdout)]
+
+
+@pytest.mark.parametrize("start", [in_a_session_of_its_own, orphaned])
+@pytest.mark.parametrize("end", ["takes too long", "crashes", "is closed", "worker is gone"])
+def test_what_left_the_session_ends_with_the_process_too(child_of, tmp_path, wait_until, alive, start, end):
+    note = tmp_path / "pids"
+
+    def leaving(params):
+        (pid,) = start()
+        note.write_text(f"{pid}")
+        if end == "takes too long":
+            time.sleep(1000)
+        if end == "crashes":
+            os._exit(1)
+        return 1.0
+
+    child = child_of(leaving, timeout=3.0)
+    ended = child.evaluate(candidate())
+    pid = int(note.read_text())
+    if end == "takes too long":
+        assert ended.status is Status.TIMED_OUT
+    elif end == "crashes":
+        assert first_line(ended) == "ProcessError: the process exited with status 1"
+    else:
+        assert ended.status is Status.DONE
+        assert alive(pid)
+        if end == "is closed":
+            child.close()
+        else:
+            os.kill(child._process.pid, signal.SIGTERM)  # what the kernel sends then
+    wait_until(lambda: not alive(pid))
+
+
+def test_orphans_that_end_are_not_taken_for_the_process(child_of):
+    def orphaning(params):
+        for _ in range(3):
+            subprocess.run(["sh", "-c", "setsid true & setsid sh -c 'exit 3' &"], check=True)
+        time.sleep(0.1)
+        return float(os.getpid())
+
+    child = child_of(orphaning)
+    assert child.evaluate(candidate(0)).fitness == child.evaluate(candidate(1)).fitness
+
+
 def test_one_that_holds_the_interpreters_lock_is_timed_out(child_of):
     def stuck(params):
         ctypes.PyDLL(None).sleep(1000)
