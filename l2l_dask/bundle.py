@@ -5,6 +5,7 @@ A *job* is one evaluation of one individual. Jobs run in *units*: one by one, or
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -16,6 +17,25 @@ from l2l_dask.evaluation import Candidate, Evaluation, Status
 Key: TypeAlias = tuple[int, int]  # an individual's id, and which of its repeats
 
 _FALSE_STARTS = 2
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a process is asked to do.
+
+    Attributes
+    ----------
+    units
+        In this order.
+    at_least
+        How many of the units are to be done however long they take.
+    seconds
+        After so many it may stop where no individual is half done.
+    """
+
+    units: list[list[Candidate]]
+    at_least: int = 1
+    seconds: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -65,11 +85,25 @@ class Book:
     def over(self) -> bool:
         return not self._todo
 
+    @property
+    def may_rest(self) -> bool:
+        """Whether something has ended, and nothing is half done: no individual, and no batch that is taken apart."""
+        if not any(self._ended.values()):
+            return False
+        return self.over or (not self._those_alone() and may_stop_before(self.units()[0]))
+
     def units(self) -> list[list[Candidate]]:
-        """Group what is to be done."""
+        """Group what is to be done; a batch that is taken apart comes first."""
         together = [job for job in self._todo.values() if job.id not in self._alone]
         grouped = [together[i : i + self._size] for i in range(0, len(together), self._size)]
-        return grouped + [[job] for job in self._todo.values() if job.id in self._alone]
+        return self._those_alone() + grouped
+
+    def _those_alone(self) -> list[list[Candidate]]:
+        return [[job] for job in self._todo.values() if job.id in self._alone] if self._alone else []
+
+    def request(self, seconds: float) -> Request:
+        """Ask for all that is to be done, or as much of it as can be in that time."""
+        return Request(self.units(), max(1, len(self._those_alone())), seconds)
 
     def begin(self, keys: Sequence[Key]) -> None:
         """Note which jobs are under way."""
@@ -114,6 +148,11 @@ class Book:
         """Return one result for each individual that is done with, in their order."""
         to_do = {id for id, _ in self._todo}
         return [_merged(c, self._ended[c.id]) for c in self._candidates if c.id not in to_do]
+
+
+def may_stop_before(unit: Sequence[Candidate]) -> bool:
+    """Tell whether all before this unit is whole: the repeats of an individual follow each other, from 0."""
+    return unit[0].repeat == 0
 
 
 def _merged(candidate: Candidate, ended: Mapping[int, Evaluation]) -> Evaluation:

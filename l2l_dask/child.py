@@ -12,6 +12,7 @@ import pickle
 import resource
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -95,15 +96,19 @@ def _open(payload: Payload) -> tuple[Optimizee | None, str]:
 
 def _serve(optimizee: Optimizee, request: bytes, payload: Payload, scratch: Path) -> Iterator[Answer]:
     """Evaluate unit after unit; each answer says what came of one, and which jobs begin now."""
-    from l2l_dask.bundle import Answer
+    from l2l_dask.bundle import Answer, Request, may_stop_before
     from l2l_dask.evaluation import Status
 
     failed: set[int] = set()
     ended: list[Evaluation] = []
-    for unit in pickle.loads(request):
+    asked: Request = pickle.loads(request)
+    until = time.monotonic() + asked.seconds
+    for n, unit in enumerate(asked.units):
         jobs = [job for job in unit if job.id not in failed]
         if not jobs:
             continue
+        if n >= asked.at_least and time.monotonic() >= until and may_stop_before(jobs):
+            break
         yield Answer(ended, [(job.id, job.repeat) for job in jobs], _printed())
         ended = _evaluated(optimizee, jobs, payload, scratch)
         failed |= {e.id for e in ended if e.status is not Status.DONE}

@@ -30,6 +30,7 @@ from l2l_dask.evaluation import Candidate, Evaluation, Status
 _LOOK = 0.5  # seconds between two looks at the memory in use
 _TAIL = 4000  # bytes kept of what a failed evaluation printed
 _MUCH = 64 << 20  # bytes printed by running evaluations, at most; more is thrown away
+_LONG = 1.0  # seconds after which a bundle rests: what has ended is worth more to the search than the way to us costs
 _LAST_BREATH = 5.0
 _SETUP = 600.0  # seconds that setup() may take at least, where evaluations have a limit
 
@@ -74,7 +75,10 @@ class Child:
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="l2l-starter")
 
     def evaluate(self, candidates: Sequence[Candidate]) -> list[Evaluation]:
-        """Evaluate, whatever happens: one result for each candidate, in their order.
+        """Evaluate, whatever happens, and return what has ended, in the candidates' order: at least one.
+
+        It is one result for each candidate unless that takes longer than a second: then those that have not begun by
+        then are left out.
 
         Raises
         ------
@@ -83,10 +87,10 @@ class Child:
         """
         with self._lock:
             self._busy = not self._closed
-        book = Book(candidates, self._payload.batch_size)
+        book, until = Book(candidates, self._payload.batch_size), time.monotonic() + _LONG
         try:
-            while not book.over and not self._closed:
-                self._work_on(book)
+            while not (book.over or self._closed or (time.monotonic() >= until and book.may_rest)):
+                self._work_on(book, until)
         finally:
             with self._lock:
                 busy, self._busy = self._busy, False
@@ -97,8 +101,8 @@ class Child:
             raise ClosedError("the process was closed")
         return results
 
-    def _work_on(self, book: Book) -> None:
-        """Do what there is to do, up to the loss of the process."""
+    def _work_on(self, book: Book, until: float) -> None:
+        """Do what there is to do, up to that time or the loss of the process."""
         self._begun = time.time(), time.monotonic()
         try:
             if self._process is not None and (self._is_ending() or self._is_too_big()):
@@ -109,7 +113,7 @@ class Child:
             if self._problem:
                 book.fail(self._failed(Status.FAILED, self._problem))
             else:
-                self._converse(book)
+                self._converse(book, until)
         except BaseException as error:
             trouble = self._trouble(error)
             if not isinstance(error, Exception):
@@ -162,10 +166,10 @@ class Child:
         if not self._problem and self._is_too_big():
             self._problem = self._too_big("setup() left")
 
-    def _converse(self, book: Book) -> None:
+    def _converse(self, book: Book, until: float) -> None:
         """Hand over all that is to be done, and take the answers."""
         assert self._connection is not None
-        self._connection.send_bytes(pickle.dumps(book.units()))
+        self._connection.send_bytes(pickle.dumps(book.request(until - time.monotonic())))
         while True:
             trouble = self._await_answer()
             if trouble is not None:

@@ -62,7 +62,7 @@ class EvaluationPlugin(WorkerPlugin):
                 child.close()
 
     def evaluate(self, candidates: list[Candidate]) -> list[Evaluation]:
-        """Evaluate in a free child process."""
+        """Evaluate in a free child process; what has not begun after a second is left out, as Child.evaluate says."""
         child = self._children.get()
         try:
             return [replace(e, worker=self._worker_name) for e in child.evaluate(candidates)]
@@ -73,6 +73,9 @@ class EvaluationPlugin(WorkerPlugin):
 
 
 def evaluate(plugin: str, candidates: bytes) -> list[Evaluation]:
-    """Evaluate pickled candidates on the worker that runs this; the function that is submitted to Dask."""
+    """Evaluate pickled candidates on the worker that runs this; the function that is submitted to Dask.
+
+    In the candidates' order, and at least one: those that have not begun after a second are left out.
+    """
     found = cast(EvaluationPlugin, get_worker().plugins[plugin])
     return found.evaluate(pickle.loads(candidates))

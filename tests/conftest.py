@@ -120,10 +120,21 @@ def temp(tmp_path, monkeypatch):
 
 
 class OneByOne(Child):
-    """A child process that is also given single candidates."""
+    """A child process that is also given single candidates, and is asked until it has evaluated all."""
 
     def evaluate(self, candidates):
-        return super().evaluate(candidates) if isinstance(candidates, list) else super().evaluate([candidates])[0]
+        if not isinstance(candidates, list):
+            return super().evaluate([candidates])[0]
+        ended = []
+        while len(ended) < len(candidates):
+            ended += self.evaluate_some(candidates[len(ended) :])
+        return ended
+
+    def evaluate_some(self, candidates):
+        """Evaluate as a worker has it done: at least one."""
+        ended = super().evaluate(candidates)
+        assert [e.id for e in ended] == [c.id for c in candidates[: len(ended)]] != []
+        return ended
 
 
 @pytest.fixture

@@ -102,7 +102,8 @@ def test_of_a_batch_nobody_is_to_blame_each_is_tried_alone():
     book = Book(candidates(5), 3)
     begin(book, book.units()[0])
     book.blame(LOST)
-    assert [[job.id for job in unit] for unit in book.units()] == [[3, 4], [0], [1], [2]]
+    assert [[job.id for job in unit] for unit in book.units()] == [[0], [1], [2], [3, 4]]
+    assert book.request(1.0).at_least == 3
 
 
 def test_a_process_that_is_lost_before_it_began_is_nobodys_fault_the_first_time():
@@ -118,6 +119,35 @@ def test_where_nothing_can_be_done_all_fail_for_the_same_reason():
     book.fail(LOST)
     assert book.over
     assert [(e.id, e.status) for e in book.results()] == [(id, Status.CRASHED) for id in range(3)]
+
+
+def test_a_bundle_may_rest_where_no_individual_is_half_done_and_something_has_ended():
+    book, rests = Book(candidates(3, repeats=2), 1), []
+    for unit in book.units():
+        rests.append(book.may_rest)
+        begin(book, unit)
+        book.end([done(unit[0])])
+    assert [*rests, book.may_rest] == [False, False, True, False, True, False, True]
+
+
+def test_a_bundle_does_not_rest_while_a_batch_is_taken_apart():
+    book, rests = Book(candidates(5), 3), []
+    begin(book, book.units()[0])
+    book.blame(LOST)
+    for unit in book.units():
+        rests.append(book.may_rest)
+        begin(book, unit)
+        book.end([done(job) for job in unit])
+    assert rests == [False, False, False, True]
+    assert book.over
+
+
+def test_results_are_of_those_that_are_done_with():
+    book = Book(candidates(3, repeats=2), 1)
+    for unit in book.units()[:3]:
+        begin(book, unit)
+        book.end([done(unit[0])])
+    assert [e.id for e in book.results()] == [0]
 
 
 @given(

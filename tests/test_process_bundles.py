@@ -4,6 +4,7 @@ import itertools
 import os
 import time
 
+import numpy as np
 import pytest
 
 from l2l_dask import Optimizee, Real, Space, minimize
@@ -42,14 +43,15 @@ def test_only_the_individual_that_had_started_is_blamed_for_the_death_of_its_pro
     assert ended[3].error.endswith("printed:\nthis is 3")
 
 
-def test_each_individual_of_a_bundle_has_the_whole_time_limit(child_of):
+def test_each_individual_of_a_bundle_has_the_whole_time_limit(child_of, monkeypatch):
     def slow(params, context):
-        time.sleep(100 if context.id == 1 else 0.8)
+        time.sleep(1000 if context.id == 1 else 1.5)
         return params["x"]
 
-    ended = child_of(slow, timeout=1.5).evaluate(candidates(4))  # of which three together take longer than that
-    assert [e.status for e in ended] == [Status.DONE, Status.TIMED_OUT, Status.DONE, Status.DONE]
-    assert 1.5 <= ended[1].seconds < 15
+    monkeypatch.setattr("l2l_dask.process._LONG", 1000.0)
+    ended = child_of(slow, timeout=4.0).evaluate(candidates(5))  # of which four together take longer than that
+    assert [e.status for e in ended] == [Status.DONE, Status.TIMED_OUT, Status.DONE, Status.DONE, Status.DONE]
+    assert ended[1].seconds >= 4.0
 
 
 class Batch(Optimizee):
@@ -129,9 +131,9 @@ def test_a_repeat_that_takes_too_long_fails_the_individual_alone(child_of):
         time.sleep(100 if (context.id, context.repeat) == (0, 1) else 0)
         return params["x"]
 
-    ended = child_of(slow, timeout=1.0).evaluate([Sampling(repeats=3).sampled(c) for c in candidates(2)])
+    ended = child_of(slow, timeout=3.0).evaluate([Sampling(repeats=3).sampled(c) for c in candidates(2)])
     assert [e.status for e in ended] == [Status.TIMED_OUT, Status.DONE]
-    assert ended[0].error == "TimeoutError: took longer than 1 s (evaluation 2 of 3)"
+    assert ended[0].error == "TimeoutError: took longer than 3 s (evaluation 2 of 3)"
 
 
 def test_what_is_printed_without_end_does_not_fill_the_disk(child_of, monkeypatch, temp):
@@ -160,3 +162,58 @@ def test_what_many_short_evaluations_print_does_not_fill_the_disk(child_of, monk
     assert {e.status for e in ended} == {Status.DONE}
     (printed,) = temp.glob("l2l-child-*/printed")
     assert printed.stat().st_size < 4 << 20
+
+
+def at(seconds):
+    """Evaluations that take so long each, and give their process's id."""
+
+    def slow(params):
+        time.sleep(seconds)
+        return float(os.getpid())
+
+    return slow
+
+
+def test_a_bundle_that_takes_long_is_returned_as_far_as_it_is_done_and_its_process_stays(child_of):
+    child = child_of(at(0.4))
+    some = child.evaluate_some(candidates(50))
+    assert 1 <= len(some) <= 4
+    (more,) = child.evaluate_some(candidates(50)[len(some) :][:1])
+    assert {e.fitness for e in [*some, more]} == {some[0].fitness}
+
+
+def test_a_short_bundle_is_returned_whole(child_of, monkeypatch):
+    monkeypatch.setattr("l2l_dask.process._LONG", 1000.0)
+    assert len(child_of(at(0.0)).evaluate_some(candidates(500))) == 500
+
+
+@pytest.mark.parametrize(("n", "repeats", "expected"), [(5, 1, 1), (3, 4, 1)])
+def test_however_long_it_takes_one_individual_is_evaluated_with_all_its_repeats(
+    child_of, monkeypatch, n, repeats, expected
+):
+    monkeypatch.setattr("l2l_dask.process._LONG", 0.0)
+    given = [Sampling(repeats=repeats).sampled(c) for c in candidates(n)]
+    ended = child_of(lambda params, context: float(context.repeat)).evaluate_some(given)
+    assert [e.id for e in ended] == list(range(expected))
+    assert ended[0].fitness == (np.mean(range(repeats)),)
+
+
+def test_a_batch_and_the_repeats_that_share_it_are_not_cut(child_of, monkeypatch):
+    monkeypatch.setattr("l2l_dask.process._LONG", 0.0)
+    assert len(child_of(Batch()).evaluate_some(candidates(6))) == 4
+    repeated = [Sampling(repeats=2).sampled(c) for c in candidates(5)]
+    assert len(child_of(Batch()).evaluate_some(repeated)) == 2
+    uneven = [Sampling(repeats=3).sampled(c) for c in candidates(8)]
+    assert len(child_of(Batch()).evaluate_some(uneven)) == 4  # three batches of four
+
+
+def test_a_batch_that_is_taken_apart_is_done_with_before_the_bundle_rests(child_of, monkeypatch):
+    monkeypatch.setattr("l2l_dask.process._LONG", 0.0)
+    ended = child_of(Batch(exits)).evaluate_some(candidates(9))
+    assert [e.status for e in ended] == [Status.DONE, Status.DONE, Status.CRASHED, Status.DONE]
+
+
+def test_after_a_lost_process_a_bundle_that_took_long_is_returned(child_of, monkeypatch):
+    monkeypatch.setattr("l2l_dask.process._LONG", 0.0)
+    ended = child_of(lambda params: os._exit(1)).evaluate_some(candidates(9))
+    assert [(e.id, e.status) for e in ended] == [(0, Status.CRASHED)]
