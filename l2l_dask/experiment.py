@@ -226,6 +226,7 @@ class Experiment:
         timeout: float | None = None,
         target: float | Mapping[str, float] | None = None,
         wall_time: float | None = None,
+        bundle: bool | None = None,
         trust_record: bool = False,
         retry_failed: bool = False,
         on_progress: OnProgress | None = None,
@@ -269,6 +270,7 @@ class Experiment:
             wall_time=wall_time,
             profile=None if cluster is None else profile(cluster, Path.cwd()),
             workers=workers,
+            bundle=bundle,
         )
         plan = replace(plan, config=changed)
         return drive(plan, client, trust=trust_record, retry_failed=retry_failed, on_progress=on_progress)

@@ -18,6 +18,7 @@ EVALUATIONS = click.option("--evaluations", type=click.IntRange(min=1), help="Ho
 WALL_TIME = click.option(
     "--wall-time", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Ask no more after so many seconds."
 )
+BUNDLE = click.option("--bundle/--no-bundle", default=None, help="Whether short evaluations may share a future.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 REPORT = click.option("--report/--no-report", default=True, help="Whether to write STORE/report.html at the end.")
 
@@ -36,7 +37,7 @@ def cli() -> None:
 @EVALUATIONS
 @click.option("--seed", type=click.IntRange(min=0), help="Same seed, same search.")
 @WALL_TIME
-@click.option("--bundle/--no-bundle", default=None, help="Whether short evaluations may share a future.")
+@BUNDLE
 @REPORT
 @JSON
 def run(config: Path, report: bool, as_json: bool, **overrides: Any) -> None:
@@ -57,6 +58,7 @@ def run(config: Path, report: bool, as_json: bool, **overrides: Any) -> None:
 @CLUSTER
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds per evaluation.")
 @WALL_TIME
+@BUNDLE
 @click.option("--target", type=float, metavar="F", help="Ask no more once the fitness is as good as this.")
 @click.option("--trust-record", is_flag=True, help="Go on although the optimizer would not ask the same again.")
 @REPORT
@@ -71,6 +73,7 @@ def resume(store: Path, report: bool, as_json: bool, **options: Any) -> None:
 @click.option("--failed", is_flag=True, required=True, help="Evaluate those that failed, timed out or crashed.")
 @WORKERS
 @CLUSTER
+@WALL_TIME
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds per evaluation.")
 @REPORT
 @JSON
