@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,9 @@ class Chunks:
             self._group = zarr.open_group(self._files, mode="r+", use_consolidated=False)
             self._consolidated = _consolidated(root)
             self._arrays: dict[str, zarr.Array[Any]] = {
-                name: array for name, array in self._group.arrays() if name in self._consolidated and name not in LABELS
+                name: array
+                for name, array in sorted(self._group.arrays(), key=itemgetter(0))
+                if name in self._consolidated and name not in LABELS
             }
             self._schema = {name: described(name, array) for name, array in self._arrays.items()}
             status = self._arrays["status"]
