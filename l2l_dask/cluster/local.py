@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import spawn, util
@@ -15,8 +16,6 @@ from distributed import Client, LocalCluster
 
 from l2l_dask.errors import ClusterError
 
-_prepare = spawn.get_preparation_data
-_flags: Callable[[], list[str]] = util._args_from_interpreter_flags  # type: ignore[attr-defined]
 _DIRECT = ("tcp://", "tls://", "ucx://", "ws://", "wss://")
 
 
@@ -30,37 +29,66 @@ def local(workers: int | None = None) -> Iterator[Client]:
         Number of worker processes; one for each core this process may use if None.
     """
     n = workers or len(os.sched_getaffinity(0))
-    spawn.get_preparation_data = _without_main
-    util._args_from_interpreter_flags = _without_folder  # type: ignore[attr-defined]
-    try:
-        cluster = LocalCluster(
-            n_workers=n,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            scheduler_kwargs={"dashboard": False},  # it takes a second to start, and we have our own
-            silence_logs=logging.ERROR,
-        )
-    except (OSError, TimeoutError, RuntimeError) as error:
-        raise ClusterError(f"{n} local workers could not be started: {error}") from error
-    with cluster, Client(cluster) as client:
-        yield client
+    with _SHIELD.up():
+        try:
+            cluster = LocalCluster(
+                n_workers=n,
+                threads_per_worker=1,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                scheduler_kwargs={"dashboard": False},  # it takes a second to start, and we have our own
+                silence_logs=logging.ERROR,
+            )
+        except (OSError, TimeoutError, RuntimeError) as error:
+            raise ClusterError(f"{n} local workers could not be started: {error}") from error
+        with cluster, Client(cluster) as client:
+            yield client
 
 
-def _without_main(name: str) -> dict[str, Any]:
-    """Keep Dask's workers, also those that its nannies start later, from running the user's script again.
+class _Shield:
+    """Shields Dask's workers from the user's script and folder, while one cluster at least is up."""
 
-    They need nothing from it, and one that starts a search without ``if __name__ == "__main__"`` would do so in each.
-    """
-    prepared = _prepare(name)
-    if name.startswith("Dask Worker process"):
-        prepared = {key: value for key, value in prepared.items() if not key.startswith("init_main_from")}
-    return prepared
+    def __init__(self) -> None:
+        self._lock, self._clusters = threading.Lock(), 0
+
+    @contextmanager
+    def up(self) -> Iterator[None]:
+        with self._lock:
+            self._clusters += 1
+            if self._clusters == 1:
+                self._prepare = spawn.get_preparation_data
+                self._flags: Callable[[], list[str]] = util._args_from_interpreter_flags  # type: ignore[attr-defined]
+                self._set(self._without_main, self._without_folder)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._clusters -= 1
+                if not self._clusters:
+                    self._set(self._prepare, self._flags)
+
+    @staticmethod
+    def _set(prepare: Callable[[str], dict[str, Any]], flags: Callable[[], list[str]]) -> None:
+        spawn.get_preparation_data = prepare  # type: ignore[assignment]
+        util._args_from_interpreter_flags = flags  # type: ignore[attr-defined]
+
+    def _without_main(self, name: str) -> dict[str, Any]:
+        """Keep Dask's workers, also those that its nannies start later, from running the user's script again.
+
+        They need nothing from it, and one that starts a search without ``if __name__ == "__main__"`` would do so in
+        each.
+        """
+        prepared = self._prepare(name)
+        if name.startswith("Dask Worker process"):
+            prepared = {key: value for key, value in prepared.items() if not key.startswith("init_main_from")}
+        return prepared
+
+    def _without_folder(self) -> list[str]:
+        """Keep Python, where Dask's workers start, from importing the user's ``types.py`` in place of its own."""
+        return [*(flag for flag in self._flags() if flag != "-P"), "-P"]
 
 
-def _without_folder() -> list[str]:
-    """Keep Python, where Dask's workers start, from importing the user's ``types.py`` in place of its own."""
-    return [*(flag for flag in _flags() if flag != "-P"), "-P"]
+_SHIELD = _Shield()
 
 
 @contextmanager

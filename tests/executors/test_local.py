@@ -3,7 +3,10 @@
 import subprocess
 import sys
 import textwrap
+from contextlib import ExitStack
+from multiprocessing import spawn, util
 
+from l2l_dask.cluster.local import _SHIELD
 from l2l_dask.trajectory import load
 
 UNGUARDED = """
@@ -63,3 +66,17 @@ if __name__ == "__main__":
     )
     ran = run(tmp_path, script)
     assert ran.returncode == 0, ran.stderr
+
+
+def test_multiprocessing_is_as_it_was_when_the_last_cluster_has_ended():
+    def state():
+        return spawn.get_preparation_data, util._args_from_interpreter_flags
+
+    before = state()
+    with ExitStack() as first, ExitStack() as second:
+        first.enter_context(_SHIELD.up())
+        within = state()
+        second.enter_context(_SHIELD.up())
+        first.close()  # not in the order in which they began
+        assert state() == within != before
+    assert state() == before

@@ -16,7 +16,7 @@ from distributed import Client, LocalCluster
 from l2l_dask import Experiment, Real, Space, minimize
 from l2l_dask.evaluation import Status
 
-GB = 2**30
+SLEEP = ["sleep", f"1000.{os.getpid()}"]  # as no other test's
 LIMIT = "900MB"
 
 
@@ -33,7 +33,7 @@ def raises():
 
 
 def sleeps():
-    subprocess.Popen(["sleep", "1000"])
+    subprocess.Popen(SLEEP)
     time.sleep(1000)
 
 
@@ -79,7 +79,12 @@ def prints():
 
 
 def leaves_a_process():
-    subprocess.Popen(["sleep", "1000"])
+    subprocess.Popen(SLEEP)
+    return 1.0
+
+
+def leaves_a_session():
+    subprocess.Popen(SLEEP, start_new_session=True)
     return 1.0
 
 
@@ -101,6 +106,7 @@ BEASTS = [
     (moves, DONE, ""),
     (prints, FAILED, "ValueError: after 4 MB"),
     (leaves_a_process, DONE, ""),
+    (leaves_a_session, DONE, ""),
     (lambda: sys.exit("enough"), FAILED, "SystemExit: enough"),
 ]
 TAME = 4  # harmless ones at the end
@@ -146,6 +152,6 @@ def test_each_is_recorded_as_what_it_was_and_no_slot_and_no_process_is_left_behi
     assert set(after.record["worker"].tolist()) == {"0", "1"}
 
     def left():
-        return [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", "1000"]]
+        return [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == SLEEP]
 
     wait_until(lambda: not left())
