@@ -19,14 +19,14 @@ import numpy as np
 from l2l_dask import loop
 from l2l_dask.aside import Aside
 from l2l_dask.errors import L2LError, OptimizerError
-from l2l_dask.evaluating import DEAR, described, missing_outputs
+from l2l_dask.evaluating import described, missing_outputs
 from l2l_dask.evaluation import Candidate, Candidates, Evaluation, Goal, Sampling, Status
 from l2l_dask.executors import Executor
 from l2l_dask.finalists import Finalists
 from l2l_dask.optimizer import Optimizer
 from l2l_dask.progress import Meter, Progress
 from l2l_dask.replay import told
-from l2l_dask.saving import load_arrays
+from l2l_dask.saving import DEAR, load_arrays
 from l2l_dask.space import Floats
 from l2l_dask.trajectory import FINAL, OPTIMIZER, Record, Writer
 from l2l_dask.trajectory.columns import as_stored

@@ -23,8 +23,7 @@ from l2l_dask import bundle
 from l2l_dask.errors import EvaluationError
 from l2l_dask.evaluation import Candidate, Evaluation, Objectives, Status
 from l2l_dask.optimizee import Context, Optimizee
-from l2l_dask.saving import DEAR as DEAR  # noqa: PLC0414 - the driver imports it from here
-from l2l_dask.saving import save_arrays, saved_folder
+from l2l_dask.saving import DEAR, save_arrays, saved_folder
 
 CURVE = "learning_curve"  # the saved array with the (step, value) pairs of ``context.report``
 _TRACEBACK = 20_000

@@ -301,7 +301,7 @@ def _details(layout: Layout) -> dict[str, Any]:
     try:
         return read_json(layout.state) or {}
     except StoreError as error:
-        return {"state": "interrupted", "reason": str(error)}  # a power failure left it; it holds nothing that counts
+        return {"state": "interrupted", "reason": str(error)}  # damaged: the budget is the recorded one
 
 
 def _state(layout: Layout, details: Mapping[str, Any]) -> State:

@@ -26,7 +26,8 @@ from l2l_dask.trajectory.reader import Trajectory, load
 
 _SEGMENT_BYTES = 16 << 20  # of the journal; what opening a store has to fold
 _BACKLOG = 3000  # records that are held before they change the arrays in memory
-_SHARE = 20  # a lazy fold takes no more than one part in so many of the time
+_SHARE = 20  # a lazy fold takes no more than one part in so many of the time,
+_REST = 3.0  # but readers wait no longer than so many seconds
 
 
 class Writer:
@@ -150,7 +151,7 @@ class Writer:
         if self._journal.size > _SEGMENT_BYTES:
             self._rotate()
         ended = time.monotonic()
-        self._rest_until = ended + (_SHARE - 1) * (ended - begun)
+        self._rest_until = ended + min(_REST, (_SHARE - 1) * (ended - begun))
 
     def _forget_commands(self) -> None:
         """Remove what was said to an earlier driver."""
@@ -184,7 +185,7 @@ class Writer:
         """Say what the experiment is doing."""
         self._lease.check()
         try:
-            write_json(self.layout.state, {"state": state, "epoch": self.epoch, **more})
+            write_json(self.layout.state, {"state": state, "epoch": self.epoch, **more}, durable=True)
         except OSError as error:
             raise StoreError(f"{self.layout.state} cannot be written: {error.strerror}") from error
 
