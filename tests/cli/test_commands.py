@@ -23,7 +23,19 @@ SUMMARY = {
     "ranking",
     "seconds",
 }
-COUNTS = {"total", "budget", "final", "retried", "pending", "done", "failed", "timed_out", "crashed", "stopped", "cancelled"}
+COUNTS = {
+    "total",
+    "budget",
+    "final",
+    "retried",
+    "pending",
+    "done",
+    "failed",
+    "timed_out",
+    "crashed",
+    "stopped",
+    "cancelled",
+}
 
 
 def test_run_prints_one_json_object_and_nothing_else_on_stdout(home, store, l2l, only_json):
