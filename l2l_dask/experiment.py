@@ -254,9 +254,7 @@ class Experiment:
         found = mended(store)
         plan = _restored(found, optimizee, optimizer)
         before = int(found.details.get("evaluations", plan.config.run.evaluations))
-        searched = int((~np.isin(found.record["origin"], [FINAL, RETRY])).sum())
-        if evaluations is not None and evaluations < searched:
-            raise ConfigError(f"{store} has {searched} evaluations: expected at least as many, got {evaluations}")
+        _refuse_fewer(found, evaluations)
         extended = (evaluations or 0) > before or target is not None or wall_time is not None
         if found.state == "finished" and not extended and not retry_failed:
             return found
@@ -274,6 +272,13 @@ class Experiment:
         )
         plan = replace(plan, config=changed)
         return drive(plan, client, trust=trust_record, retry_failed=retry_failed, on_progress=on_progress)
+
+
+def _refuse_fewer(found: Trajectory, evaluations: int | None) -> None:
+    searched = int((~np.isin(found.record["origin"], [FINAL, RETRY])).sum())
+    if evaluations is not None and evaluations < searched:
+        store = found.layout.root
+        raise ConfigError(f"{store} has {searched} evaluations: expected at least as many, got {evaluations}")
 
 
 def _restored(found: Trajectory, optimizee: Any, optimizer: Any) -> Plan:
