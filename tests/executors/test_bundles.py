@@ -116,6 +116,21 @@ def test_bundles_last_about_as_long_as_they_should(client, tmp_path):
     assert 0.05 < np.median(lasted[len(lasted) // 2 :]) < 1.0
 
 
+def test_evaluations_that_become_long_leave_no_slot_idle_and_no_result_waiting(client, tmp_path):
+    def suddenly_slow(params, context):
+        time.sleep(0.3 if context.id >= 2000 else 0)
+        return params["x"]
+
+    ended = search(suddenly_slow, tmp_path / "a.zarr", evaluations=2040, bundle=True).run(client)
+    assert ended.counts()["done"] == 2040
+    np.testing.assert_array_equal(ended.record["fitness"][:, 0], ended.record["params"][:, 0])
+    slow = ended.record["worker"][2000:].tolist()
+    assert min(slow.count(name) for name in set(slow)) >= 5  # all forty were one bundle's, as it was sized before
+    assert len(set(slow)) == 2
+    told = ended.record["told"][2000:]
+    assert len(set(told.tolist())) >= 5  # and not all at once, 12 s later
+
+
 def test_a_bundle_whose_worker_dies_is_split_and_only_the_culprit_is_recorded_as_crashed(tmp_path):
     def kill_the_worker(params, context):
         if context.id == 1:
