@@ -44,8 +44,8 @@ profile = "serial"
 # A driver that writes its arrays after every few evaluations, in many small chunks.
 HASTY = """
 from l2l_dask import cli, driver
-from l2l_dask.trajectory import columns
-driver._FOLD = 0.002
+from l2l_dask.trajectory import columns, writer
+driver._FOLD, writer._SHARE = 0.002, 1
 columns._MIN_ROWS = columns._MAX_ROWS = 64
 cli.main()
 """
