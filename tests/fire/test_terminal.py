@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pty
+import signal
 import subprocess
 import sys
 import termios
@@ -16,6 +17,13 @@ from l2l_dask.trajectory import load
 
 PROMPT = 40.0
 CTRL_C = b"\x03"
+
+
+def _as_a_terminal_does():
+    """Be in its foreground, with no signal ignored: who runs the tests may ignore some (nohup)."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 class Terminal:
@@ -32,7 +40,7 @@ class Terminal:
             stderr=inside,
             env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=_as_a_terminal_does,
         )
         os.close(inside)
         self._open = True
