@@ -135,7 +135,7 @@ def running(request, tmp_path, wait_until):
     """Start an experiment, as it is or with a driver that writes without end, and return its process."""
     (tmp_path / "model.py").write_text(MODEL)
     (tmp_path / "run.toml").write_text(CONFIG)
-    program, budget = (["-c", HASTY], "6000") if request.param == "hasty" else (["-m", "l2l_dask"], "100000")
+    program, budget = (["-c", HASTY], "15000") if request.param == "hasty" else (["-m", "l2l_dask"], "100000")
     command = [sys.executable, *program, "run", "run.toml", "--no-report", "--evaluations", budget]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=_heeding)
     store = tmp_path / "run.zarr"

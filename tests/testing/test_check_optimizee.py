@@ -274,16 +274,17 @@ class Cell(Optimizee):
 
 @pytest.mark.parametrize("lazily", [True, False])
 def test_a_simulator_imported_with_the_optimizee_is_found(lazily, tmp_path):
-    lines = {"top": "", "inside": "import pretended_simulator"}
-    (tmp_path / "pretended_simulator.py").touch()
+    simulator = f"pretended_simulator_{lazily}".lower()  # a module of its own: this process keeps what it imported
+    lines = {"top": "", "inside": f"import {simulator}"}
+    (tmp_path / f"{simulator}.py").touch()
     if not lazily:
         lines = {"top": lines["inside"], "inside": "pass"}
     (tmp_path / "cell.py").write_text(PLUGIN.format(**lines))
     cell = registry.load_file(tmp_path / "cell.py").Cell()
     if lazily:
-        check_optimizee(cell, simulator="pretended_simulator", samples=1)
+        check_optimizee(cell, simulator=simulator, samples=1)
     else:
-        message = refusal(cell, simulator="pretended_simulator")
+        message = refusal(cell, simulator=simulator)
         assert IMPORTS in message
         assert "do so in setup() or evaluate()" in message
 
