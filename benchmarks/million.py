@@ -86,7 +86,9 @@ def resume(store):
 
 def call(*words):
     """Run this file in a process of its own, and read the line that it printed."""
-    run = subprocess.run([sys.executable, __file__, *map(str, words)], stdout=subprocess.PIPE, text=True, check=True)
+    run = subprocess.run([sys.executable, __file__, *map(str, words)], stdout=subprocess.PIPE, text=True, check=False)
+    if not run.stdout:  # the search ends by a kill of its own making, but not before it said what it saw
+        raise SystemExit(f"{words[0]} ended with status {run.returncode}")
     return json.loads(run.stdout.splitlines()[-1])
 
 
