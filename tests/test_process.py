@@ -230,7 +230,7 @@ def test_memory_that_forks_share_counts_once(child_of):
             forks.append(os.fork())
             if not forks[-1]:
                 time.sleep(1000)
-        time.sleep(1.5)
+        time.sleep(1.5)  # in which its memory is measured twice
         for pid in forks:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
@@ -249,7 +249,7 @@ def test_other_processes_are_not_looked_at(child_of, monkeypatch):
 
     def patient(params):
         started = subprocess.Popen(["sleep", "1000"])
-        time.sleep(1.2)
+        time.sleep(1.2)  # in which its memory is measured twice
         started.kill()
         return 1.0
 
