@@ -11,9 +11,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import zarr
@@ -51,9 +50,9 @@ class Chunks:
             self._group = zarr.open_group(self._files, mode="r+", use_consolidated=False)
             self._consolidated = _consolidated(root)
             self._arrays: dict[str, zarr.Array[Any]] = {
-                name: array
-                for name, array in sorted(self._group.arrays(), key=itemgetter(0))
-                if name in self._consolidated and name not in LABELS
+                name: cast("zarr.Array[Any]", self._group[name])  # one by one: zarr's listing logs an error's traceback
+                for name in sorted(self._consolidated.keys() - set(LABELS))
+                if (root / name / "zarr.json").exists()
             }
             self._schema = {name: described(name, array) for name, array in self._arrays.items()}
             status = self._arrays["status"]

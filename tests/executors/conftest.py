@@ -12,6 +12,19 @@ import psutil
 import pytest
 from distributed import Client
 
+EXPERIMENT = """
+[space]
+x = {low = 0.0, high = 1.0}
+[objectives]
+f = "minimize"
+[optimizer]
+name = "random"
+[run]
+evaluations = 20
+seed = 1
+store = "a.zarr"
+"""
+
 
 class Cluster:
     """A scheduler and two workers, in processes of their own, whose current folder is ``folder``."""
@@ -108,3 +121,15 @@ def cluster(running_cluster, first_client):
 @pytest.fixture
 def client(cluster, first_client):
     return first_client
+
+
+@pytest.fixture
+def write_toml(tmp_path):
+    """Write an experiment file of twenty evaluations, with a head that says what is evaluated."""
+
+    def write_toml(head):
+        path = tmp_path / "experiment.toml"
+        path.write_text(f"{head}\n{EXPERIMENT}")
+        return path
+
+    return write_toml

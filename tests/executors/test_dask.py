@@ -44,32 +44,12 @@ def n_tasks(client):
     return client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))
 
 
-def write_toml(folder, head):
-    path = folder / "experiment.toml"
-    path.write_text(
-        textwrap.dedent(head)
-        + f"""
-[space]
-x = {{low = 0.0, high = 1.0}}
-[objectives]
-f = "minimize"
-[optimizer]
-name = "random"
-[run]
-evaluations = {N}
-seed = 1
-store = "a.zarr"
-"""
-    )
-    return path
-
-
-def test_a_function_in_a_file(l2l, cluster, client, tmp_path):
+def test_a_function_in_a_file(l2l, cluster, client, tmp_path, write_toml):
     (tmp_path / "helper.py").write_text("def square(x):\n    return x * x\n")
     (tmp_path / "model.py").write_text(
         "import helper\n\nSHIFT = 1.0\n\n\ndef fitness(params):\n    return helper.square(params['x']) + SHIFT\n"
     )
-    toml = write_toml(tmp_path, '[optimizee]\nname = "model.py:fitness"')
+    toml = write_toml('[optimizee]\nname = "model.py:fitness"')
     ran = l2l("run", toml, "--cluster", cluster.address, "--no-report")
     assert ran.returncode == 0, ran.stderr
     ended = load(tmp_path / "a.zarr")
@@ -77,9 +57,9 @@ def test_a_function_in_a_file(l2l, cluster, client, tmp_path):
     assert set(ended.record["worker"].tolist()) <= workers_of(client)
 
 
-def test_a_command_line(l2l, cluster, tmp_path):
+def test_a_command_line(l2l, cluster, tmp_path, write_toml):
     (tmp_path / "model.py").write_text("import sys\nprint(2 * float(sys.argv[1]))\n")
-    toml = write_toml(tmp_path, f'[optimizee]\ncommand = ["{sys.executable}", "model.py", "{{x}}"]')
+    toml = write_toml(f'[optimizee]\ncommand = ["{sys.executable}", "model.py", "{{x}}"]')
     ran = l2l("run", toml, "--cluster", cluster.scheduler_file, "--no-report")
     assert ran.returncode == 0, ran.stderr
     assert_complete(load(tmp_path / "a.zarr"), lambda x: 2 * x)
@@ -152,9 +132,9 @@ def test_a_client_that_the_user_made_stays_open(client, tmp_path, cluster):
     assert client.submit(lambda: 1, pure=False).result(timeout=60) == 1
 
 
-def test_dasks_own_setting_for_the_scheduler_is_honoured(l2l, cluster, client, tmp_path):
+def test_dasks_own_setting_for_the_scheduler_is_honoured(l2l, cluster, client, tmp_path, write_toml):
     (tmp_path / "model.py").write_text("def fitness(params):\n    return params['x']\n")
-    toml = write_toml(tmp_path, '[optimizee]\nname = "model.py:fitness"')
+    toml = write_toml('[optimizee]\nname = "model.py:fitness"')
     ran = l2l("run", toml, "--no-report", env=os.environ | {"DASK_SCHEDULER_ADDRESS": cluster.address})
     assert ran.returncode == 0, ran.stderr
     ended = load(tmp_path / "a.zarr")

@@ -4,7 +4,6 @@ import json
 import os
 import pickle
 import signal
-import textwrap
 import threading
 import time
 
@@ -36,33 +35,13 @@ def assert_complete(ended, function=lambda x: x, n=N):
     assert found == pytest.approx([function(x) for x in ended.record["params"][:, 0].tolist()])
 
 
-def write_toml(folder, head):
-    path = folder / "experiment.toml"
-    path.write_text(
-        textwrap.dedent(head)
-        + f"""
-[space]
-x = {{low = 0.0, high = 1.0}}
-[objectives]
-f = "minimize"
-[optimizer]
-name = "random"
-[run]
-evaluations = {N}
-seed = 1
-store = "a.zarr"
-"""
-    )
-    return path
-
-
 def l2l_plugins(client):
     return client.run_on_scheduler(lambda dask_scheduler: [n for n in dask_scheduler.worker_plugins if "l2l" in n])
 
 
-def test_what_a_killed_driver_left_on_the_workers_is_ended_by_the_next(l2l, cluster, client, tmp_path):
+def test_what_a_killed_driver_left_on_the_workers_is_ended_by_the_next(l2l, cluster, client, tmp_path, write_toml):
     (tmp_path / "model.py").write_text("import time\n\n\ndef fitness(p):\n    time.sleep(0.1)\n    return p['x']\n")
-    toml = write_toml(tmp_path, '[optimizee]\nname = "model.py:fitness"')
+    toml = write_toml('[optimizee]\nname = "model.py:fitness"')
     driver = l2l.start("run", toml, "--cluster", cluster.address, "--evaluations", 40, "--no-report")
     store = tmp_path / "a.zarr"
     cluster.wait_until(lambda: store.exists() and load(store).counts()["done"] >= 5)
@@ -117,9 +96,9 @@ def test_a_worker_that_is_killed_loses_nothing(own_cluster, tmp_path):
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])
-def test_a_scheduler_that_is_gone_ends_the_driver_with_the_way_to_go_on(own_cluster, tmp_path, l2l, how):
+def test_a_scheduler_that_is_gone_ends_the_driver_with_the_way_to_go_on(own_cluster, tmp_path, l2l, how, write_toml):
     (tmp_path / "model.py").write_text("import time\n\n\ndef fitness(p):\n    time.sleep(0.1)\n    return p['x']\n")
-    toml = write_toml(tmp_path, '[optimizee]\nname = "model.py:fitness"')
+    toml = write_toml('[optimizee]\nname = "model.py:fitness"')
     driver = l2l.start("run", toml, "--cluster", own_cluster.address, "--evaluations", 60, "--no-report")
     store = tmp_path / "a.zarr"
     own_cluster.wait_until(lambda: store.exists() and load(store).counts()["done"] >= 5)
