@@ -12,8 +12,10 @@ import numpy as np
 from l2l_dask.evaluation import Candidates, Evaluations, Ids, Objectives
 from l2l_dask.optimizer import Optimizer
 from l2l_dask.space import Floats, Space
-from optimizers._operators import Operators
+from optimizers._operators import Operators, _widest_bin
 from optimizers._options import check_count, check_number
+
+_LEAST_SD = 1e-10  # of a real, in encoded units: enough to go on from when all the elite are equal
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,9 @@ class Generations(Optimizer):
     ----------
     generation : int
         Number of updates so far.
+    _least_sd : (dim,) array
+        Standard deviation below which no distribution should fall. For an integer it is a quarter of its widest bin:
+        from the middle of the bin 5 % of the draws take another value.
     """
 
     spaces: ClassVar[frozenset[str]] = frozenset({"real", "integer", "conditional", "unbounded"})
@@ -90,6 +95,8 @@ class Generations(Optimizer):
         self.asynchronous = not synchronous
         self.generation = 0
         self._operators = Operators(space)
+        widest_bins = np.repeat([_widest_bin(p) for p in space.values()], [p.size for p in space.values()])
+        self._least_sd: Floats = np.maximum(_LEAST_SD, widest_bins / 4.0)
         self._stopped = False
         self._wanted = pop_size  # results before the next update, if asynchronous
         self._places = pop_size  # of the generation being drawn, not yet taken, if synchronous
