@@ -140,8 +140,8 @@ class Cmaes(Generations):
 class Deap(Generations):
     """DEAP's operators in the loop of its ``eaSimple``: tournament, blend crossover, Gaussian mutation, no elitism.
 
-    The defaults are the original L2L's. As there, bounds are applied after each operator, and children that are copies
-    are not evaluated again.
+    The defaults are the original L2L's. As there, bounds hold after each operator, a child that is a copy of its parent
+    is not evaluated again, and the second of two equal children is mutated with probability ``again_prob``.
     """
 
     def __init__(
@@ -155,6 +155,7 @@ class Deap(Generations):
         tourn_size: int = 15,
         mate_par: float = 0.5,
         mut_par: float = 1.0,
+        again_prob: float = 0.8,
     ) -> None:
         from deap import base, creator, tools
 
@@ -166,7 +167,8 @@ class Deap(Generations):
         random.seed(task.seed)
         self._random, self._tools, self._individual = random.random, tools, creator.Individual
         self._clone = base.Toolbox().clone
-        self._size, self._tourn, self._cx, self._mut = pop_size, tourn_size, cx_prob, mut_prob
+        self._size, self._tourn = pop_size, tourn_size
+        self._cx, self._mut, self._again = cx_prob, mut_prob, again_prob
         self._alpha, self._sigma, self._indpb = mate_par, mut_par, ind_prob
         self._pop: list[Any] = []
         self._dim, self._several = task.dim, task.n_objectives > 1
@@ -190,9 +192,16 @@ class Deap(Generations):
                 self._bound(other)
         for x in self._pop:
             if self._random() < self._mut:
-                self._tools.mutGaussian(x, 0, self._sigma, self._indpb)
-                self._bound(x)
+                self._mutate(x)
+        for i, one in enumerate(self._pop) if self._again else ():
+            for other in self._pop[i + 1 :]:
+                if one == other and self._random() < self._again:
+                    self._mutate(other)
         return [x for x in self._pop if not x.fitness.valid]
+
+    def _mutate(self, x: Any) -> None:
+        self._tools.mutGaussian(x, 0, self._sigma, self._indpb)
+        self._bound(x)
 
     def _bound(self, x: Any) -> None:
         x[:] = [min(max(value, LOW), HIGH) for value in x]
@@ -360,9 +369,13 @@ PEERS: dict[str, tuple[str, Callable[..., Peer]]] = {
     "pymoo-ga": ("pymoo", lambda task, algorithm="GA", **options: Pymoo(task, algorithm, **options)),
     "deap-ga": (
         "deap",
-        lambda task, **options: Deap(task, **{"mut_prob": 0.2, "ind_prob": 0.2, "tourn_size": 3} | options),
+        lambda task: Deap(task, mut_prob=0.2, ind_prob=0.2, tourn_size=3, again_prob=0.0),
     ),
-    "original-ga": ("deap", Deap),
+    "original-ga": ("deap", Deap),  # with the defaults of its library
+    "published-ga": (  # with the options of its published use cases
+        "deap",
+        lambda task: Deap(task, pop_size=32, cx_prob=0.7, mut_prob=0.7, ind_prob=0.45, tourn_size=4),
+    ),
     "deap-nsga-2": ("deap", DeapNsga2),
     "ribs": ("ribs", Ribs),
     "random": ("numpy", Uniform),
