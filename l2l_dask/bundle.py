@@ -31,11 +31,14 @@ class Request:
         How many of the units are to be done however long they take.
     seconds
         After so many it may stop where no individual is half done.
+    stop
+        Individuals that are to stop at their next reports.
     """
 
     units: list[list[Candidate]]
     at_least: int = 1
     seconds: float = math.inf
+    stop: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class Book:
         self._under_way = [self._todo[k] for k in keys]
 
     def end(self, evaluations: Sequence[Evaluation]) -> None:
-        """Note what came of the jobs under way; an individual that failed is not repeated."""
+        """Note what came of the jobs under way; an individual that failed, or was stopped, is not repeated."""
         for job, evaluation in zip(self._under_way, evaluations, strict=True):
             self._ended[job.id][job.repeat] = evaluation
             del self._todo[key(job)]
@@ -163,6 +166,8 @@ def _merged(candidate: Candidate, ended: Mapping[int, Evaluation]) -> Evaluation
         return first
     whole = replace(first, finished=last.finished, worker=last.worker, host=last.host)
     for r, e in sorted(ended.items()):
+        if e.status is Status.STOPPED:
+            return replace(whole, status=e.status, fitness=())
         if e.status is not Status.DONE:
             reason, line, rest = e.error.partition("\n")
             error = f"{reason} (evaluation {r + 1} of {candidate.repeats}){line}{rest}"

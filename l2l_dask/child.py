@@ -12,6 +12,7 @@ import pickle
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,9 +23,10 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from l2l_dask import family
+from l2l_dask.reports import Order, Report
 
 if TYPE_CHECKING:
-    from l2l_dask.bundle import Answer
+    from l2l_dask.bundle import Answer, Request
     from l2l_dask.evaluating import Where
     from l2l_dask.evaluation import Candidate, Evaluation
     from l2l_dask.optimizee import Optimizee
@@ -68,16 +70,55 @@ def main(arguments: list[str]) -> None:
     payload: Payload = pickle.loads(connection.recv_bytes())
     optimizee, problem = _open(payload)
     connection.send_bytes(problem.encode(errors="replace"))
+    line = _Line(connection)
     while optimizee is not None:
         if not connection.poll(payload.idle):
             family.end(os.getppid(), spare=[os.getpid()])  # all that the optimizee left behind
             os.killpg(0, signal.SIGKILL)
         try:
-            request = connection.recv_bytes()
+            request = line.request()
         except EOFError:
             return
-        for answer in _serve(optimizee, request, payload, scratch):
-            connection.send_bytes(pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL))
+        if request is not None:
+            for answer in _serve(optimizee, request, payload, scratch, line):
+                line.send(answer)
+
+
+class _Line:
+    """The way to the process that watches: requests come in, answers and reports go out, and orders to stop come in."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()  # an optimizee may report from threads of its own
+        self._stop: set[int] = set()
+        self.evaluating = False
+
+    def request(self) -> Request | None:
+        """Take what comes; None for an order that came too late."""
+        message: Request | Order = pickle.loads(self._connection.recv_bytes())
+        if isinstance(message, Order):
+            return None
+        self._stop = set(message.stop)
+        return message
+
+    def send(self, message: Answer | Report) -> None:
+        with self._lock:
+            self._send(message)
+
+    def _send(self, message: Answer | Report) -> None:
+        self._connection.send_bytes(pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL))
+
+    def hear(self, report: Report) -> bool:
+        """Pass a report on, and tell whether its individual is to stop; a thread that was left behind is not heard."""
+        with self._lock:
+            if not self.evaluating:
+                return False
+            if report.points:
+                self._send(report)
+            while self._connection.poll():
+                order: Order = pickle.loads(self._connection.recv_bytes())
+                self._stop |= order.ids
+            return report.id in self._stop
 
 
 def _open(payload: Payload) -> tuple[Optimizee | None, str]:
@@ -94,14 +135,13 @@ def _open(payload: Payload) -> tuple[Optimizee | None, str]:
     return optimizee, ""
 
 
-def _serve(optimizee: Optimizee, request: bytes, payload: Payload, scratch: Path) -> Iterator[Answer]:
+def _serve(optimizee: Optimizee, asked: Request, payload: Payload, scratch: Path, line: _Line) -> Iterator[Answer]:
     """Evaluate unit after unit; each answer says what came of one, and which jobs begin now."""
-    from l2l_dask.bundle import Answer, Request, may_stop_before
+    from l2l_dask.bundle import Answer, may_stop_before
     from l2l_dask.evaluation import Status
 
     failed: set[int] = set()
     ended: list[Evaluation] = []
-    asked: Request = pickle.loads(request)
     until = time.monotonic() + asked.seconds
     for n, unit in enumerate(asked.units):
         jobs = [job for job in unit if job.id not in failed]
@@ -110,19 +150,23 @@ def _serve(optimizee: Optimizee, request: bytes, payload: Payload, scratch: Path
         if n >= asked.at_least and time.monotonic() >= until and may_stop_before(jobs):
             break
         yield Answer(ended, [(job.id, job.repeat) for job in jobs], _printed())
-        ended = _evaluated(optimizee, jobs, payload, scratch)
+        ended = _evaluated(optimizee, jobs, payload, scratch, line)
         failed |= {e.id for e in ended if e.status is not Status.DONE}
     yield Answer(ended, [], _printed())
 
 
-def _evaluated(optimizee: Optimizee, jobs: list[Candidate], payload: Payload, scratch: Path) -> list[Evaluation]:
+def _evaluated(
+    optimizee: Optimizee, jobs: list[Candidate], payload: Payload, scratch: Path, line: _Line
+) -> list[Evaluation]:
     from l2l_dask.evaluating import described, evaluate_unit
     from l2l_dask.evaluation import Evaluation, Status
 
+    line.evaluating = True
     try:
-        ended = evaluate_unit(optimizee, jobs, payload.where, scratch)
+        ended = evaluate_unit(optimizee, jobs, payload.where, scratch, line.hear if payload.where.reports else None)
     except BaseException as error:
         ended = [Evaluation(job.id, Status.FAILED, job.attempt, error=described(error)) for job in jobs]
+    line.evaluating = False
     _flush()
     _enter(payload.cwd)
     return ended

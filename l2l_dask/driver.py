@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
@@ -18,34 +18,28 @@ import numpy as np
 
 from l2l_dask import loop
 from l2l_dask.aside import Aside
+from l2l_dask.curves import decided, observes
 from l2l_dask.errors import L2LError, OptimizerError
 from l2l_dask.evaluating import described, missing_outputs
-from l2l_dask.evaluation import Candidate, Candidates, Evaluation, Goal, Sampling, Status
+from l2l_dask.evaluation import Candidate, Candidates, Evaluation, Sampling, Status
 from l2l_dask.executors import Executor
 from l2l_dask.finalists import Finalists
 from l2l_dask.optimizer import Optimizer
 from l2l_dask.progress import Meter, Progress
-from l2l_dask.replay import told
-from l2l_dask.saving import DEAR, load_arrays
+from l2l_dask.replay import Proposed, proposed, reached, result, told
+from l2l_dask.reports import Report, Reports
+from l2l_dask.saving import DEAR
 from l2l_dask.space import Floats
-from l2l_dask.trajectory import FINAL, OPTIMIZER, Record, Writer
+from l2l_dask.trajectory import FINAL, OPTIMIZER, Writer
 from l2l_dask.trajectory.columns import as_stored
 from l2l_dask.trajectory.layout import sent
+from l2l_dask.watching import Watch
 
 _log = logging.getLogger(__name__)
 
 _FOLD = 1.0  # seconds between two writes of the arrays
 _LOOK = 0.5  # seconds between two looks at the control file
 _WAIT = 0.2
-
-
-@dataclass(frozen=True)
-class _Proposed:
-    """An individual that is not told yet; ``final`` is the event at which the best were evaluated again, if so."""
-
-    x: Floats
-    info: Mapping[str, Any]
-    final: int | None
 
 
 class Driver:
@@ -91,14 +85,17 @@ class Driver:
         self._event = record.n_events
         self._details = dict(details or {"evaluations": policy.evaluations})
         pending, untold = record.pending.tolist(), record.untold.tolist()
-        reached = f"{policy.goal} was reached" if _reached(policy.goal, record) else ""
+        goal = f"{policy.goal} was reached" if reached(policy.goal, record) else ""
         searched = bool(len(record) and record["origin"][-1] != FINAL)
-        self._loop = loop.Loop(policy, len(record), dict.fromkeys(pending, 1), untold, reached, searched)
-        self._proposed = {i: _Proposed(record["x"][i], record.info(i), _round(record, i)) for i in [*pending, *untold]}
-        self._results = {i: _recorded(writer, i, optimizer.needs) for i in untold}
+        self._loop = loop.Loop(policy, len(record), dict.fromkeys(pending, 1), untold, goal, searched)
+        self._proposed = {i: proposed(record, i) for i in [*pending, *untold]}
+        self._results = {i: result(writer, i, optimizer.needs, curve=observes(optimizer)) for i in untold}
         self._finalists = Finalists(policy.final, optimizer.objectives, record)
         self._capacity: loop.Capacity | None = None
         self._events: deque[loop.Event] = deque()
+        self._watch = Watch(optimizer, executor, record, self._proposed)
+        self._events += self._watch.events(self._results.values(), ())
+        executor.listener = self._hear if observes(optimizer) else None
         self._commands: SimpleQueue[loop.Control] = SimpleQueue()
         self._model = Aside("l2l-optimizer") if executor.threaded else None
         self._call: tuple[Future[Any], Callable[[Any], loop.Event]] | None = None
@@ -148,8 +145,7 @@ class Driver:
             self._look_at_capacity()
             while self._finish is None:
                 self._look_around()
-                while self._events and self._finish is None:
-                    self._carry_out(self._loop.handle(self._events.popleft()))
+                self._handle_events()
                 self._commit()
                 self._keep_house()
             self._end(self._finish)
@@ -165,6 +161,10 @@ class Driver:
 
     # -- events -------------------------------------------------------------------------------------------------------
 
+    def _handle_events(self) -> None:
+        while self._events and self._finish is None:
+            self._carry_out(self._loop.handle(self._events.popleft()))
+
     def _look_around(self) -> None:
         """Turn what happened outside into events."""
         self._take_commands()
@@ -174,9 +174,16 @@ class Driver:
             return
         ended = self._executor.collect(_WAIT)
         self._take_commands()  # before its results lead to more
+        self._events += self._watch.events(ended)
         if ended:
             self._events.append(loop.Arrived(tuple(missing_outputs(e, self._optimizer.needs) for e in ended)))
         self._model_event()
+
+    def _hear(self, report: Report) -> bool:
+        """Take a report of an evaluation on this very thread, and tell whether it is to stop."""
+        self._events += self._watch.events((), [report])
+        self._handle_events()
+        return self._finish is not None or self._watch.is_stopping(report.id)
 
     def _look_at_capacity(self) -> None:
         capacity = loop.Capacity(self._executor.capacity, self._executor.quantum)
@@ -223,6 +230,11 @@ class Driver:
                     self._keep(evaluations)
                 case loop.Tell(ids):
                     self._tell(ids)
+                case loop.Observe(reports):
+                    self._observe(reports)
+                case loop.Stop(ids):
+                    self._commit()
+                    self._watch.stop(ids)
                 case loop.Ask(n):
                     self._use_optimizer(partial(self._optimizer.ask, n), self._asked)
                 case loop.Repeat():
@@ -247,7 +259,15 @@ class Driver:
 
         self._use_optimizer(partial(self._adopted, x), adopted)
 
+    def _observe(self, reports: Reports) -> None:
+        def observed(stop: tuple[int, ...]) -> loop.Event:
+            self._writer.observed(self._next_event(), reports, stop)
+            return loop.Observed(stop)
+
+        self._use_optimizer(partial(decided, self._optimizer, reports), observed)
+
     def _keep(self, evaluations: tuple[Evaluation, ...]) -> None:
+        evaluations = self._watch.whole(evaluations)
         for e in evaluations:
             self._results[e.id] = e
             self._meter.count(e)
@@ -262,6 +282,7 @@ class Driver:
         self._writer.told(self._next_event(), ids)
         self._commit()
         x = np.array([self._proposed.pop(i).x for i in ids])
+        self._watch.forget(ids)
         ended = [self._results.pop(i) for i in ids]
         nothing = (np.nan,) * len(self._optimizer.objectives)
         fitness = np.array([e.fitness or nothing for e in ended])
@@ -282,17 +303,21 @@ class Driver:
         self._writer.asked(event, candidates, origin, retry_of)
         for row, id in enumerate(candidates.ids.tolist()):
             info = {name: values[row] for name, values in recorded.items()}
-            self._proposed[id] = _Proposed(candidates.x[row], info, event if origin == FINAL else None)
+            self._proposed[id] = Proposed(candidates.x[row], info, event if origin == FINAL else None)
 
     def _submit(self, ids: tuple[int, ...], attempt: int) -> None:
         self._commit()
+        self._events += self._watch.stopped(ids, attempt)
         space, seed = self._optimizer.space, self._optimizer.seed
         candidates = []
         for id in ids:
+            if self._watch.is_stopping(id):
+                continue
             p = self._proposed[id]
             candidate = Candidate(id, space.decode(p.x), seed, p.info, attempt)
             candidates.append(self._sampling.sampled(candidate, final=p.final))
-        self._executor.submit(candidates)
+        if candidates:
+            self._executor.submit(candidates)
 
     def _use_optimizer(self, work: Callable[[], Any], event_of: Callable[[Any], loop.Event]) -> None:
         if self._model is None:
@@ -363,21 +388,3 @@ class Driver:
         ):
             with suppress(Exception):
                 step()
-
-
-def _reached(goal: Goal | None, record: Record) -> bool:
-    """Tell whether an earlier driver reached the goal."""
-    return goal is not None and any(goal.met(f) for f in record["fitness"][record["status"] == Status.DONE].tolist())
-
-
-def _round(record: Record, id: int) -> int | None:
-    return int(record["asked"][id]) if record["origin"][id] == FINAL else None
-
-
-def _recorded(writer: Writer, id: int, needs: tuple[str, ...]) -> Evaluation:
-    """Rebuild a result that is recorded and that the optimizer was not told."""
-    record = writer.record
-    status, folder = Status(int(record["status"][id])), str(record["saved"][id])
-    fitness = tuple(record["fitness"][id].tolist()) if status is Status.DONE else ()
-    arrays = load_arrays(writer.layout.root / folder) if needs and folder else {}
-    return Evaluation(id, status, int(record["attempt"][id]), fitness, arrays=arrays)

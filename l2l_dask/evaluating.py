@@ -23,9 +23,9 @@ from l2l_dask import bundle
 from l2l_dask.errors import EvaluationError
 from l2l_dask.evaluation import Candidate, Evaluation, Objectives, Status
 from l2l_dask.optimizee import Context, Optimizee
+from l2l_dask.reports import CURVE, Listener, Report, Stopped
 from l2l_dask.saving import DEAR, save_arrays, saved_folder
 
-CURVE = "learning_curve"  # the saved array with the (step, value) pairs of ``context.report``
 _TRACEBACK = 20_000
 
 
@@ -43,12 +43,15 @@ class Where:
         The driver's.
     needs
         Names of arrays that must travel with the result.
+    reports
+        Whether what it reports is to be sent while it runs.
     """
 
     store: str
     uuid: str
     epoch: int
     needs: tuple[str, ...] = ()
+    reports: bool = False
 
 
 def evaluate(optimizee: Optimizee, candidate: Candidate, where: Where, scratch: Path | None = None) -> Evaluation:
@@ -57,7 +60,11 @@ def evaluate(optimizee: Optimizee, candidate: Candidate, where: Where, scratch: 
 
 
 def evaluate_all(
-    optimizee: Optimizee, candidates: Sequence[Candidate], where: Where, scratch: Path | None = None
+    optimizee: Optimizee,
+    candidates: Sequence[Candidate],
+    where: Where,
+    scratch: Path | None = None,
+    listener: Listener | None = None,
 ) -> list[Evaluation]:
     """Evaluate candidates in place, as often as each is to be; one that failed is not repeated.
 
@@ -69,39 +76,68 @@ def evaluate_all(
         For the arrays it saves.
     scratch
         The folder for working folders; the system's if None.
+    listener
+        Called with each report as it is made; says whether the individual is to stop.
     """
     book = bundle.Book(candidates, optimizee.batch_size)
     while not book.over:
         unit = book.units()[0]
         book.begin([bundle.key(job) for job in unit])
-        book.end(evaluate_unit(optimizee, unit, where, scratch))
+        book.end(evaluate_unit(optimizee, unit, where, scratch, listener))
     return book.results()
 
 
 def evaluate_unit(
-    optimizee: Optimizee, unit: Sequence[Candidate], where: Where, scratch: Path | None = None
+    optimizee: Optimizee,
+    unit: Sequence[Candidate],
+    where: Where,
+    scratch: Path | None = None,
+    listener: Listener | None = None,
 ) -> list[Evaluation]:
     """Evaluate each candidate once, all at the same time where the optimizee takes several.
 
     Where that fails they are evaluated one by one, each from the start, to find out which is to blame.
     """
     if len(unit) > 1 and optimizee.batch_size > 1:
-        ended = _together(optimizee, unit, where, scratch)
+        ended = _together(optimizee, unit, where, scratch, listener)
         if ended is not None:
             return ended
-    return [_alone(optimizee, candidate, where, scratch) for candidate in unit]
+    return [_alone(optimizee, candidate, where, scratch, listener) for candidate in unit]
 
 
 @contextmanager
-def _contexts(candidates: Sequence[Candidate], scratch: Path | None) -> Iterator[list[Context]]:
+def _contexts(
+    candidates: Sequence[Candidate], scratch: Path | None, listener: Listener | None
+) -> Iterator[list[Context]]:
     """Make contexts for one try; the arrays in them are its own, and so are the working folders, for its duration."""
     contexts = [Context(replace(c, params=_own(c.params), info=_own(c.info)), scratch) for c in candidates]
+    if listener is not None:
+        heard = _heard(contexts, listener)
+        for context in contexts:
+            context._listener = heard
     try:
         yield contexts
     finally:
         for context in contexts:
+            context._listener = None
             if context._workdir is not None:
                 shutil.rmtree(context._workdir, ignore_errors=True)
+
+
+def _heard(contexts: Sequence[Context], listener: Listener) -> Callable[[Context], None]:
+    """Make what is called at each report: it ends the evaluation when all in it are stopped."""
+    me = os.getpid()
+
+    def heard(context: Context) -> None:
+        if os.getpid() != me:  # a process that the optimizee forked has no say
+            return
+        if not context.stopped:
+            points = () if context.repeat else (context.curve[-1],)
+            context.stopped = listener(Report(context.id, len(context.curve) - 1, points))
+        if context.stopped and all(c.stopped for c in contexts):
+            raise Stopped("this individual was stopped early")
+
+    return heard
 
 
 def _own(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,9 +150,11 @@ def _begin() -> Evaluation:
     )
 
 
-def _alone(optimizee: Optimizee, candidate: Candidate, where: Where, scratch: Path | None) -> Evaluation:
+def _alone(
+    optimizee: Optimizee, candidate: Candidate, where: Where, scratch: Path | None, listener: Listener | None
+) -> Evaluation:
     """Evaluate one parameter set."""
-    with _contexts([candidate], scratch) as contexts:
+    with _contexts([candidate], scratch, listener) as contexts:
         (context,), begun = contexts, _begin()
         try:
             if optimizee.batch_size == 1:
@@ -124,21 +162,27 @@ def _alone(optimizee: Optimizee, candidate: Candidate, where: Where, scratch: Pa
             else:
                 (returned,) = _batch(optimizee, contexts)
             ended = _judged(optimizee, context, begun, returned)
+        except Stopped:
+            ended = _ended(begun, context)
         except EvaluationError as error:
             ended = _ended(begun, context, error=f"{type(error).__name__}: {error}")
         except (Exception, SystemExit) as error:
             ended = _ended(begun, context, error=described(error))
+        if context.stopped:  # an optimizee that went on all the same was not given its time, whatever it made of it
+            ended = replace(ended, status=Status.STOPPED, fitness=(), error="")
         return _kept(context, where, ended)
 
 
 def _together(
-    optimizee: Optimizee, unit: Sequence[Candidate], where: Where, scratch: Path | None
+    optimizee: Optimizee, unit: Sequence[Candidate], where: Where, scratch: Path | None, listener: Listener | None
 ) -> list[Evaluation] | None:
     """Evaluate several at once; None where that fails, and why is printed."""
-    with _contexts(unit, scratch) as contexts:
+    with _contexts(unit, scratch, listener) as contexts:
         begun = _begin()
         try:
             returned = _batch(optimizee, contexts)
+        except Stopped:
+            returned = [None] * len(contexts)
         except EvaluationError as error:
             print(f"EvaluationError: {error}", file=sys.stderr)
             return None
@@ -178,6 +222,8 @@ def called(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _judged(optimizee: Optimizee, context: Context, begun: Evaluation, returned: Any) -> Evaluation:
+    if context.stopped and returned is None:
+        return _ended(begun, context)
     given = optimizee.objectives
     try:
         objectives = given if isinstance(given, Objectives) else Objectives(given)
@@ -187,13 +233,14 @@ def _judged(optimizee: Optimizee, context: Context, begun: Evaluation, returned:
 
 
 def _ended(begun: Evaluation, context: Context, fitness: tuple[float, ...] = (), error: str = "") -> Evaluation:
-    """Fill in what came of it; the end is told by a clock that nobody sets."""
+    """Fill in what came of it: stopped, if nothing; the end is told by a clock that nobody sets."""
+    nothing = Status.FAILED if error else Status.STOPPED
     took = time.perf_counter() - begun.finished
     return replace(
         begun,
         id=context.id,
         attempt=context.attempt,
-        status=Status.FAILED if error else Status.DONE,
+        status=Status.DONE if fitness else nothing,
         fitness=fitness,
         error=error,
         finished=begun.started + took,

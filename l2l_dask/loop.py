@@ -1,16 +1,17 @@
 """The outer loop's decisions, without I/O, clock or threads: events in, instructions out.
 
 The driver carries the instructions out, in their order, and reports what came of them as events. One call of the
-optimizer (:class:`Ask` or :class:`Tell`) is under way at a time; evaluations go on meanwhile.
+optimizer (:class:`Ask`, :class:`Tell` or :class:`Observe`) is under way at a time; evaluations go on meanwhile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from l2l_dask.evaluation import Evaluation, Goal, Status
+from l2l_dask.reports import Point, Points, Reports
 
 Outcome: TypeAlias = Literal["finished", "stopped", "failed"]
 
@@ -40,6 +41,20 @@ class Told:
 
 
 @dataclass(frozen=True)
+class Reported:
+    """Individuals without a told result reported these points of their learning curves, which are new."""
+
+    reports: Mapping[int, Points]
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The optimizer looked at what was reported, and names individuals that are to stop."""
+
+    stop: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Arrived:
     """Evaluations ended."""
 
@@ -54,7 +69,7 @@ class Control:
     reason: str = ""
 
 
-Event: TypeAlias = Capacity | Asked | Told | Arrived | Control
+Event: TypeAlias = Capacity | Asked | Told | Reported | Observed | Arrived | Control
 
 # -- instructions -----------------------------------------------------------------------------------------------------
 
@@ -76,6 +91,20 @@ class Repeat:
 @dataclass(frozen=True)
 class Tell:
     """Tell the optimizer these results, which are journalled by then."""
+
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Observe:
+    """Let the optimizer look at these reports, and journal them with what it decides."""
+
+    reports: Reports
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Let these individuals, which have no result, stop at their next reports; they end with the status STOPPED."""
 
     ids: tuple[int, ...]
 
@@ -110,7 +139,7 @@ class Finish:
     reason: str
 
 
-Instruction: TypeAlias = Ask | Repeat | Tell | Submit | Keep | Pause | Finish
+Instruction: TypeAlias = Ask | Repeat | Tell | Observe | Stop | Submit | Keep | Pause | Finish
 
 
 @dataclass(frozen=True)
@@ -161,6 +190,8 @@ class Loop:
         Whether something was asked since the best were last evaluated again.
     in_flight
         Those that were submitted and have no result yet, each with its attempt.
+    reports
+        What was reported and the optimizer did not look at yet; it does so before it is told the result.
     """
 
     policy: Policy
@@ -170,12 +201,14 @@ class Loop:
     reached: str = ""
     searched: bool = False
     in_flight: dict[int, int] = field(default_factory=dict)
+    reports: dict[int, list[Point]] = field(default_factory=dict)
     capacity: int = 0
     _quantum: int = 1
     _time_up: str = ""
     _repeating: bool = False
     _busy: bool = False  # the optimizer is at work
     _barrier: bool = False  # it wants results before it proposes more
+    _observed: bool = False  # it has just looked at reports: others have their turn
     _exhausted: bool = False
     _paused: bool = False
     _stopping: str = ""
@@ -207,6 +240,13 @@ class Loop:
                     self._repeating = self.searched = False
             case Told():
                 self._busy = self._barrier = False
+            case Reported(reports):
+                for id, points in reports.items():
+                    self.reports.setdefault(id, []).extend(points)
+            case Observed(stop):
+                self._busy = self._barrier = False
+                running = tuple(id for id in stop if id in self.in_flight or id in self.waiting)
+                instructions += [Stop(running)] if running else []
             case Arrived(evaluations):
                 instructions += self._arrived(evaluations)
             case Control(command, reason):
@@ -244,6 +284,8 @@ class Loop:
             if self.policy.goal is not None and self.policy.goal.met(e.fitness):
                 self.reached = self.reached or f"{self.policy.goal} was reached"
             return
+        if e.status is Status.STOPPED:  # neither a failure nor the end of a row of them
+            return
         self._failures += 1
         self._first_failure = self._first_failure or e.error
         if self._failures == self.policy.max_failures_in_a_row:
@@ -271,15 +313,25 @@ class Loop:
         ending = self._ending()
         if ending:
             return self._end(ending)
-        if self.untold:
-            ids, self.untold = tuple(sorted(self.untold)), []
+        if self.reports and not self._observed:
+            return [self._observe()]
+        self._observed = False
+        ready = [id for id in self.untold if id not in self.reports] if self.reports else self.untold
+        if ready:
+            ids, self.untold = tuple(sorted(ready)), [id for id in self.untold if id in self.reports]
             self._busy = True
             return [Tell(ids)]
         wanted = self._wanted()
         if self._asking and not self._paused and not self._barrier and wanted > 0:
             self._busy = True
             return [Ask(wanted)]
-        return []
+        return [self._observe()] if self.reports else []
+
+    def _observe(self) -> Observe:
+        reports = {id: tuple(self.reports[id]) for id in sorted(self.reports)}
+        self.reports.clear()
+        self._busy = self._observed = True
+        return Observe(reports)
 
     def _wanted(self) -> int:
         """Tell how many to ask for: as many as fill whole futures, unless these are the last or there are no others."""

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from l2l_dask.errors import EvaluationError, PluginError
 from l2l_dask.evaluation import Candidate, Objective, Objectives
+from l2l_dask.reports import Point
 from l2l_dask.space import Params, Space
 
 Fitness: TypeAlias = float | Sequence[float] | Mapping[str, float]
@@ -57,13 +58,18 @@ class Context:
         attempt.
     rng : numpy.random.Generator
         Seeded likewise.
+    stopped : bool
+        Whether the search has stopped this individual early, as far as is known since its last report. Only
+        ``evaluate_batch`` needs to look at it: see :meth:`report`.
     """
 
     candidate: Candidate
     scratch: Path | None = None
-    curve: list[tuple[float, float]] = field(default_factory=list)
+    curve: list[Point] = field(default_factory=list)
     saved: dict[str, NDArray[Any]] = field(default_factory=dict)
+    stopped: bool = False
     _workdir: Path | None = None
+    _listener: Callable[[Context], None] | None = None
 
     @cached_property
     def seed(self) -> int:
@@ -97,8 +103,20 @@ class Context:
         return self._workdir
 
     def report(self, step: float, value: float) -> None:
-        """Record a point of the inner loop's learning curve."""
+        """Record a point of the inner loop's learning curve.
+
+        An optimizer that looks at learning curves may stop an individual early. Then its next report ends its
+        evaluation, by an exception that ``except Exception`` lets pass (``finally`` is obeyed): it gets the status
+        ``stopped`` and no fitness, whatever is returned. Where an individual is evaluated several times, it is the
+        first evaluation's reports that are looked at, and the next report of any that ends them all.
+
+        Within ``evaluate_batch`` no exception could end one parameter set alone: there the report of one that was
+        stopped sets :attr:`stopped`, the batch may leave off computing it and return None for it, and what it returns
+        otherwise counts as the fitness. Only when all of a batch are stopped is the exception raised.
+        """
         self.curve.append((float(step), float(value)))
+        if self._listener is not None:
+            self._listener(self)
 
     def save(self, name: str, array: ArrayLike) -> None:
         """Keep an array (a trace, a matrix) with this individual, under ``name``.

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from multiprocessing import Pipe
@@ -26,6 +26,7 @@ from l2l_dask.bundle import Answer, Book
 from l2l_dask.child import Payload
 from l2l_dask.evaluating import described
 from l2l_dask.evaluation import Candidate, Evaluation, Status
+from l2l_dask.reports import Order, Report
 
 _LOOK = 0.5  # seconds between two looks at the memory in use
 _TAIL = 4000  # bytes kept of what a failed evaluation printed
@@ -52,12 +53,19 @@ class Child:
         Bytes that the process and what it started may use; 0 for no limit.
     folder
         Where its temporary files go; the system's place for them if None.
+    on_report
+        Called with what evaluations report while they run, on the thread that evaluates.
     """
 
     def __init__(
-        self, payload: Payload, timeout: float | None = None, memory_limit: int = 0, folder: str | None = None
+        self,
+        payload: Payload,
+        timeout: float | None = None,
+        memory_limit: int = 0,
+        folder: str | None = None,
+        on_report: Callable[[Report], None] | None = None,
     ) -> None:
-        self._payload = payload
+        self._payload, self._on_report = payload, on_report
         self._timeout = math.inf if timeout is None else timeout
         self._memory_limit = memory_limit
         self._connection: Connection | None = None
@@ -66,6 +74,11 @@ class Child:
         self._printed = 0  # bytes before that
         self._trusted = math.inf  # until then it does not end by itself
         self._looked, self._used = -math.inf, 0  # when its memory was measured, and how much it was
+        self._until = math.inf  # when the present unit must have ended
+        self._sending = threading.Lock()  # of the next three: orders come from another thread
+        self._conversing = False
+        self._at_work: frozenset[int] = frozenset()
+        self._to_stop: set[int] = set()
         self._lock = threading.RLock()  # of the next four: another thread may close us
         self._process: subprocess.Popen[bytes] | None = None
         self._closed = self._busy = False
@@ -88,6 +101,8 @@ class Child:
         with self._lock:
             self._busy = not self._closed
         book, until = Book(candidates, self._payload.batch_size), time.monotonic() + _LONG
+        with self._sending:
+            self._at_work, self._to_stop = frozenset(c.id for c in candidates), set()
         try:
             while not (book.over or self._closed or (time.monotonic() >= until and book.may_rest)):
                 self._work_on(book, until)
@@ -100,6 +115,15 @@ class Child:
         if candidates and not results:
             raise ClosedError("the process was closed")
         return results
+
+    def stop(self, ids: Iterable[int]) -> None:
+        """Let individuals stop at their next reports, those of them that are evaluated here; from any thread."""
+        with self._sending:
+            new = self._at_work.intersection(ids) - self._to_stop
+            self._to_stop |= new
+            if new and self._conversing and self._connection is not None:
+                with contextlib.suppress(OSError):  # it is gone: what takes its place is told then
+                    self._connection.send_bytes(pickle.dumps(Order(new)))
 
     def _work_on(self, book: Book, until: float) -> None:
         """Do what there is to do, up to that time or the loss of the process."""
@@ -169,13 +193,32 @@ class Child:
     def _converse(self, book: Book, until: float) -> None:
         """Hand over all that is to be done, and take the answers."""
         assert self._connection is not None
-        self._connection.send_bytes(pickle.dumps(book.request(until - time.monotonic())))
+        with self._sending:
+            request = replace(book.request(until - time.monotonic()), stop=frozenset(self._to_stop))
+            self._connection.send_bytes(pickle.dumps(request))
+            self._conversing = True
+        try:
+            self._listen(book)
+        finally:
+            with self._sending:
+                self._conversing = False
+
+    def _listen(self, book: Book) -> None:
+        """Take the answers, and pass on the reports that come in between."""
+        assert self._connection is not None
+        self._until = time.monotonic() + self._timeout
+        trouble = None
         while True:
-            trouble = self._await_answer()
+            trouble = trouble or self._await_answer()
             if trouble is not None:
                 book.blame(trouble)
                 return
-            answer: Answer = pickle.loads(self._connection.recv_bytes())
+            answer: Answer | Report = pickle.loads(self._connection.recv_bytes())
+            if isinstance(answer, Report):
+                if self._on_report is not None:
+                    self._on_report(answer)
+                trouble = self._excess()  # one that reports without rest is watched no less
+                continue
             tail = self._tail(answer.printed) if any(e.error for e in answer.ended) else ""
             book.end([replace(e, error=e.error + tail) if e.error else e for e in answer.ended])
             if not answer.begins:
@@ -185,20 +228,26 @@ class Child:
                 return
             book.begin(answer.begins)
             self._begun, self._printed = (time.time(), time.monotonic()), answer.printed
+            self._until = self._begun[1] + self._timeout
             if answer.printed > _MUCH:
                 self._forget_printed()
 
     def _await_answer(self) -> Evaluation | None:
         """Wait for the process; return why it was killed, if it was."""
         assert self._connection is not None
-        until = time.monotonic() + self._timeout
-        while not self._connection.poll(max(0.0, min(until - time.monotonic(), _LOOK))):
-            if time.monotonic() >= until:
-                return self._failed(Status.TIMED_OUT, f"TimeoutError: took longer than {self._timeout:g} s")
-            if self._is_too_big():
-                return self._failed(Status.CRASHED, self._too_big("used"))
-            if os.fstat(self._output.fileno()).st_size > _MUCH:
-                self._forget_printed()
+        trouble = None
+        while trouble is None and not self._connection.poll(max(0.0, min(self._until - time.monotonic(), _LOOK))):
+            trouble = self._excess()
+        return trouble
+
+    def _excess(self) -> Evaluation | None:
+        """Kill the process if it took too long or uses too much memory, and return why; keep small what it prints."""
+        if time.monotonic() >= self._until:
+            return self._failed(Status.TIMED_OUT, f"TimeoutError: took longer than {self._timeout:g} s")
+        if self._is_too_big():
+            return self._failed(Status.CRASHED, self._too_big("used"))
+        if os.fstat(self._output.fileno()).st_size > _MUCH:
+            self._forget_printed()
         return None
 
     def _memory(self) -> int:
@@ -259,7 +308,8 @@ class Child:
         """End the process and all that it started; for the thread that evaluates."""
         self._end_process()
         if self._connection is not None:
-            self._connection.close()
+            with self._sending:
+                self._connection.close()
 
     def _end_process(self) -> None:
         with self._lock:

@@ -18,8 +18,8 @@ class Progress:
 
     Attributes
     ----------
-    ended, failed
-        Individuals with a result, and how many of those failed.
+    ended, failed, stopped
+        Individuals with a result, how many of those failed, and how many were stopped early.
     total
         The budget.
     best
@@ -42,6 +42,7 @@ class Progress:
     stopping: bool
     seconds: float
     rate: float
+    stopped: int = 0
 
     @property
     def seconds_left(self) -> float | None:
@@ -57,7 +58,8 @@ class Meter:
         self._objectives = objectives
         status = record["status"]
         self._ended = int((status != Status.PENDING).sum())
-        self._failed = self._ended - int((status == Status.DONE).sum())
+        self._stopped = int((status == Status.STOPPED).sum())
+        self._failed = self._ended - self._stopped - int((status == Status.DONE).sum())
         cost = self._objectives.cost(record["fitness"])[:, 0]
         self._best = float(np.nanmin(cost)) if not np.isnan(cost).all() else np.inf
         self._started = time.monotonic()
@@ -69,6 +71,8 @@ class Meter:
         self._ended += 1
         if e.status is Status.DONE:
             self._best = min(self._best, float(self._objectives.cost(np.array(e.fitness))[0]))
+        elif e.status is Status.STOPPED:
+            self._stopped += 1
         else:
             self._failed += 1
         if e.seconds > 0:
@@ -86,6 +90,7 @@ class Meter:
         if np.isfinite(self._best):
             padded = np.full(len(self._objectives), self._best)
             best = float(self._objectives.cost(padded)[0])
+        seconds = now - self._started
         return Progress(
-            self._ended, self._failed, total, best, in_flight, slots, paused, stopping, now - self._started, rate
+            self._ended, self._failed, total, best, in_flight, slots, paused, stopping, seconds, rate, self._stopped
         )

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from l2l_dask.curves import decided, observes
 from l2l_dask.errors import OptimizerError, ReplayError, StoreError
-from l2l_dask.evaluation import Evaluations, Ids, Objectives, Status
+from l2l_dask.evaluation import Evaluation, Evaluations, Goal, Ids, Objectives, Status
 from l2l_dask.optimizer import Optimizer
-from l2l_dask.trajectory import OPTIMIZER, Event, Record
+from l2l_dask.reports import CURVE
+from l2l_dask.saving import load_arrays
+from l2l_dask.space import Floats
+from l2l_dask.trajectory import FINAL, OPTIMIZER, Event, Record, Writer
 
 _RTOL = 1e-9  # another processor differs in the last bits
 
 
 def replay(optimizer: Optimizer, record: Record, root: Path, *, trusted: int = 0) -> None:
-    """Ask and tell again what was asked and told.
+    """Ask and tell again what was asked and told, and show again what was reported.
 
     Parameters
     ----------
@@ -29,12 +34,13 @@ def replay(optimizer: Optimizer, record: Record, root: Path, *, trusted: int = 0
     root
         The store, for the saved arrays that the optimizer needs.
     trusted
-        So many rows are not asked again: what the record says was asked is handed over.
+        So many rows are not asked again: what the record says was asked is handed over, and which were stopped
+        meanwhile is not compared.
 
     Raises
     ------
     ReplayError
-        If the optimizer asks for something else than was recorded.
+        If the optimizer asks for something else than was recorded, or stops others.
     OptimizerError
         If it raises something.
     StoreError
@@ -44,9 +50,14 @@ def replay(optimizer: Optimizer, record: Record, root: Path, *, trusted: int = 0
         trusted = len(record)
     past = _Past(optimizer, record, root)
     adopted = (record["origin"] != OPTIMIZER) | (np.arange(len(record)) < trusted)
-    for event in record.events():
+    own = 0 if not trusted else int(record["asked"][trusted]) if trusted < len(record) else record.n_events
+    for n, event in enumerate(record.events()):
+        if not trusted and n < event.number and observes(optimizer):
+            raise _changed(f"event {n}, at which it looked at learning curves, is lost")
         try:
-            if event.tell:
+            if event.reports is not None:
+                _show_again(optimizer, event, compare=event.number >= own)
+            elif event.tell:
                 optimizer.tell(past.results(event.ids))
             elif adopted[event.ids[0]]:
                 optimizer.adopt(event.ids.tolist(), record["x"][event.ids])
@@ -75,6 +86,12 @@ def _ask_again(optimizer: Optimizer, past: _Past, event: Event) -> None:
             f"individual {event.ids[row]} was asked with x[{dimension}] = {recorded[row, dimension]!r}, "
             f"the replay asks for {asked.x[row, dimension]!r}"
         )
+
+
+def _show_again(optimizer: Optimizer, event: Event, *, compare: bool) -> None:
+    stop = decided(optimizer, event.reports or {})
+    if compare and stop != event.stop:
+        raise _changed(f"event {event.number} stopped {list(event.stop)}, the replay {list(stop)}")
 
 
 def _changed(what: str) -> ReplayError:
@@ -127,3 +144,34 @@ def _output(root: Path, folder: str, name: str) -> NDArray[Any] | None:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise StoreError(f"{path} cannot be read, and the optimizer needs it: {reason}") from error
     return array
+
+
+@dataclass(frozen=True)
+class Proposed:
+    """An individual that is not told yet; ``final`` is the event at which the best were evaluated again, if so."""
+
+    x: Floats
+    info: Mapping[str, Any]
+    final: int | None
+
+
+def proposed(record: Record, id: int) -> Proposed:
+    """Return a recorded individual as it was proposed."""
+    return Proposed(
+        record["x"][id], record.info(id), int(record["asked"][id]) if record["origin"][id] == FINAL else None
+    )
+
+
+def reached(goal: Goal | None, record: Record) -> bool:
+    """Tell whether an earlier driver reached the goal."""
+    return goal is not None and any(goal.met(f) for f in record["fitness"][record["status"] == Status.DONE].tolist())
+
+
+def result(writer: Writer, id: int, needs: tuple[str, ...], *, curve: bool = False) -> Evaluation:
+    """Rebuild a result that is recorded and that the optimizer was not told, with its learning curve if needed."""
+    record = writer.record
+    status, folder = Status(int(record["status"][id])), str(record["saved"][id])
+    fitness = tuple(record["fitness"][id].tolist()) if status is Status.DONE else ()
+    arrays = load_arrays(writer.layout.root / folder) if (needs or curve) and folder else {}
+    points = tuple((float(step), float(value)) for step, value in arrays[CURVE]) if curve and CURVE in arrays else ()
+    return Evaluation(id, status, int(record["attempt"][id]), fitness, curve=points, arrays=arrays)

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from l2l_dask import description, shipping
+from l2l_dask.curves import observes
 from l2l_dask.driver import Driver
 from l2l_dask.errors import ClusterError
 from l2l_dask.evaluating import Where
@@ -43,7 +44,8 @@ def drive(
         if trust:
             writer.trust()
         replay(optimizer, writer.record, writer.layout.root, trusted=writer.trusted_rows)
-        where = Where(str(writer.layout.root.resolve()), writer.described["uuid"], writer.epoch, optimizer.needs)
+        store, uuid = str(writer.layout.root.resolve()), writer.described["uuid"]
+        where = Where(store, uuid, writer.epoch, optimizer.needs, observes(optimizer))
         with opened(plan, client) as executor:
             executor.start(problem.optimizee, where)
             retries = _failed(writer.record) if retry_failed else []

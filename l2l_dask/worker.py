@@ -11,15 +11,19 @@ import pickle
 import queue
 import signal
 import threading
+import time
 from contextlib import suppress
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 from distributed import Reschedule, Worker, WorkerPlugin, get_worker
 
 from l2l_dask.child import Payload
 from l2l_dask.evaluation import Candidate, Evaluation
 from l2l_dask.process import Child, ClosedError
+from l2l_dask.reports import Point, Report
+
+_PACE = 0.05  # seconds between two messages with reports: what comes meanwhile travels together
 
 
 class EvaluationPlugin(WorkerPlugin):
@@ -47,12 +51,14 @@ class EvaluationPlugin(WorkerPlugin):
         if self._local and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             logging.getLogger("distributed").setLevel(logging.CRITICAL)  # of its end it would tell with tracebacks
-        self._worker_name = str(worker.name)
+        self._worker, self._worker_name = worker, str(worker.name)
+        self._outbox: dict[int, tuple[int, list[Point]]] = {}
+        self._outbox_lock, self._sent = threading.Lock(), -_PACE
         slots = worker.state.nthreads
         limit = int((worker.memory_manager.memory_limit or 0) / slots)
         self._children: queue.LifoQueue[Child] = queue.LifoQueue()
         folder = worker.local_directory  # Dask clears it up, should the worker be killed
-        self._all = [Child(self._payload, self._timeout, limit, folder) for _ in range(slots)]
+        self._all = [Child(self._payload, self._timeout, limit, folder, self._relay) for _ in range(slots)]
         for child in self._all:
             self._children.put(child)
 
@@ -70,6 +76,43 @@ class EvaluationPlugin(WorkerPlugin):
             raise Reschedule from error
         finally:
             self._children.put(child)
+
+    def stop(self, ids: list[int]) -> None:
+        """Let individuals stop at their next reports, those of them that are evaluated here."""
+        for child in self._all:
+            child.stop(ids)
+
+    def _relay(self, report: Report) -> None:
+        """Take a report, on a thread that evaluates, for the next message."""
+        with self._outbox_lock:
+            is_first = not self._outbox
+            first, points = self._outbox.get(report.id, (report.first, []))
+            if first + len(points) != report.first:  # another attempt, which begins anew
+                first, points = report.first, []
+            points += report.points
+            self._outbox[report.id] = first, points
+        if is_first:
+            self._worker.loop.add_callback(self._arrange)
+
+    def _arrange(self) -> None:
+        pause = max(0.0, self._sent + _PACE - time.monotonic())
+        self._worker.loop.call_later(pause, self._send)
+
+    def _send(self) -> None:
+        """Send what was reported to the driver, as an event of Dask's on the topic that has our name."""
+        with self._outbox_lock:
+            outbox, self._outbox = self._outbox, {}
+        self._sent = time.monotonic()
+        reports = [[id, first, points] for id, (first, points) in outbox.items()]
+        message: dict[str, Any] = {"worker": self._worker.address, "reports": reports}
+        self._worker.log_event(self.name, message)
+
+
+def stop(plugin: str, ids: list[int], dask_worker: Worker) -> None:
+    """Let individuals stop on this worker; one that is leaving stops them anyway."""
+    found = dask_worker.plugins.get(plugin)
+    if found is not None:
+        cast(EvaluationPlugin, found).stop(ids)
 
 
 def evaluate(plugin: str, candidates: bytes) -> list[Evaluation]:

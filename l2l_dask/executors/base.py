@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from l2l_dask.evaluating import Where
 from l2l_dask.evaluation import Candidate, Evaluation
 from l2l_dask.optimizee import Optimizee
+from l2l_dask.reports import Listener, Report
 
 
 class Executor(ABC):
@@ -19,10 +20,13 @@ class Executor(ABC):
         Whether evaluations go on while the driver does something else: then the optimizer works on a thread of its own.
     virtual : bool
         Whether the seconds that an evaluation takes are not real: then its result is not worth waiting for the disk.
+    listener : callable or None
+        Where evaluations happen within :meth:`collect`, what it calls with their reports; it says which are to stop.
     """
 
     threaded = False
     virtual = False
+    listener: Listener | None = None
 
     @abstractmethod
     def start(self, optimizee: Optimizee, where: Where) -> None:
@@ -50,6 +54,16 @@ class Executor(ABC):
     @abstractmethod
     def collect(self, timeout: float) -> list[Evaluation]:
         """Return what has ended; wait up to ``timeout`` seconds for the first."""
+
+    def reported(self) -> list[Report]:
+        """Return what evaluations have reported since the last time, where they go on meanwhile."""
+        return []
+
+    def stop(self, places: Mapping[int, str]) -> None:
+        """Let individuals stop at their next reports, each at the place that its reports named.
+
+        Where evaluations go on meanwhile; an order that gets lost is repeated by the driver.
+        """
 
     def wake(self) -> None:
         """Make :meth:`collect` return early; may be called from any thread."""

@@ -8,7 +8,7 @@ import math
 import pickle
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -28,6 +28,7 @@ from l2l_dask.evaluation import Candidate, Evaluation, Status
 from l2l_dask.executors.base import Executor
 from l2l_dask.executors.sizing import Sizing
 from l2l_dask.optimizee import Optimizee
+from l2l_dask.reports import Report
 
 Future: TypeAlias = distributed.Future[Any]
 
@@ -75,7 +76,9 @@ class Dask(Executor):
         self._something = threading.Event()
         self._lost = ""
         self._defect: Exception | None = None
+        self._topic = ""  # of the reports
         self._count = itertools.count()
+        self._reports: SimpleQueue[Report] = SimpleQueue()
 
     def start(self, optimizee: Optimizee, where: Where) -> None:
         size = optimizee.batch_size
@@ -100,6 +103,9 @@ class Dask(Executor):
             ) from error
         finally:
             aside.end()
+        if where.reports:
+            self._topic = self._plugin
+            self.client.subscribe_topic(self._topic, self._hear)
         self._collector = threading.Thread(target=self._collect, name="l2l-collector", daemon=True)
         self._collector.start()
 
@@ -276,6 +282,29 @@ class Dask(Executor):
             raise LostError(f"the scheduler was lost ({self._lost or self.client.status})")
         return ended
 
+    def _hear(self, event: tuple[float, Any]) -> None:
+        """Take a message of a worker, on the client's own thread."""
+        message = event[1]
+        for id, first, points in message["reports"]:
+            self._reports.put(Report(id, first, tuple((step, value) for step, value in points), message["worker"]))
+        self._inbox.put(None)
+
+    def reported(self) -> list[Report]:
+        told: list[Report] = []
+        while not self._reports.empty():
+            told.append(self._reports.get())
+        return told
+
+    def stop(self, places: Mapping[int, str]) -> None:
+        loop: Any = self.client.loop
+        loop.add_callback(self._order, list(places), sorted({place for place in places.values() if place}))
+
+    async def _order(self, ids: list[int], workers: list[str]) -> None:
+        """Tell workers; one that is gone cannot be told."""
+        with suppress(OSError, ValueError, KeyError):
+            told: Any = self.client.run(worker.stop, self._plugin, ids, workers=workers, on_error="ignore")
+            await told
+
     def wake(self) -> None:
         self._inbox.put(None)
 
@@ -286,7 +315,16 @@ class Dask(Executor):
             return
         if self._in_flight:
             self.client.cancel(list(self._in_flight), force=True)
+        if self._topic:
+            self._forget_reports()
         self._unregister(self._plugin)
+
+    def _forget_reports(self) -> None:
+        """Hear no more; the scheduler would keep the last thousand messages as long as it lives."""
+        topic = self._topic
+        self.client.unsubscribe_topic(topic)
+        with suppress(Exception):
+            self.client.run_on_scheduler(lambda dask_scheduler: dask_scheduler._broker.truncate(topic))
 
 
 def _reason(future: Future) -> str:

@@ -64,7 +64,7 @@ class Serial(Executor):
                 Evaluation(c.id, Status.FAILED, c.attempt, error=self._problem, worker="serial") for c in candidates
             ]
         with chdir(self._cwd):
-            ended = evaluate_all(self._optimizee, candidates, self._where)
+            ended = evaluate_all(self._optimizee, candidates, self._where, listener=self.listener)
         return [replace(e, submitted=submitted, worker="serial") for e in ended]
 
     def close(self) -> None:

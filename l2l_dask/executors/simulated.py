@@ -11,13 +11,16 @@ from dataclasses import replace
 import numpy as np
 
 from l2l_dask.evaluating import Where, evaluate
-from l2l_dask.evaluation import Candidate, Evaluation, individual_seed
+from l2l_dask.evaluation import Candidate, Evaluation, Status, individual_seed
 from l2l_dask.executors.base import Executor
 from l2l_dask.optimizee import Optimizee
+from l2l_dask.reports import CURVE, Report
 
 
 class Simulated(Executor):
     """A virtual cluster: fitness is computed in place, time passes on a virtual clock.
+
+    Where a search looks at learning curves, an evaluation's reports are spread evenly over its time.
 
     Parameters
     ----------
@@ -39,6 +42,9 @@ class Simulated(Executor):
         self._running: list[tuple[float, int, int, float, float, Candidate]] = []
         self._idle = list(range(workers))
         self._waiting: deque[tuple[float, Candidate]] = deque()
+        # Where there is a listener: what will come of those that run; and when, of whom, and which point is reported.
+        self._results: dict[int, Evaluation] = {}
+        self._reports: list[tuple[float, int, int]] = []
 
     def start(self, optimizee: Optimizee, where: Where) -> None:
         self._optimizee, self._where = optimizee, where
@@ -65,14 +71,48 @@ class Simulated(Executor):
             finish = self._now + self._seconds(candidate, self._draws[candidate.seed].of(candidate.id))
             slot = heapq.heappop(self._idle)
             heapq.heappush(self._running, (finish, candidate.id, slot, submitted, self._now, candidate))
+            if self.listener is not None:
+                self._announce(candidate, finish)
+
+    def _announce(self, candidate: Candidate, finish: float) -> None:
+        """Evaluate at once, to know what will be reported when: the first report is what is waited for next."""
+        result = self._results[candidate.id] = evaluate(self._optimizee, candidate, self._where)
+        n = len(result.curve)
+        for i in range(n):
+            when = self._now + (finish - self._now) * (i + 1) / (n + 1)
+            heapq.heappush(self._reports, (when, candidate.id, i))
+
+    def _listen(self) -> None:
+        """Pass on what is reported before the next evaluation ends, and end those that are stopped."""
+        while self._reports and self._reports[0][0] <= self._running[0][0]:
+            self._now, id, i = heapq.heappop(self._reports)
+            result = self._results.get(id)
+            if result is None or result.status is Status.STOPPED or self.listener is None:
+                continue
+            if self.listener(Report(id, i, (result.curve[i],))):
+                curve = result.curve[: i + 1]
+                arrays = {CURVE: np.array(curve)}
+                self._results[id] = replace(
+                    result,
+                    status=Status.STOPPED,
+                    fitness=(),
+                    error="",
+                    curve=curve,
+                    saved=(CURVE,),
+                    stored=False,
+                    arrays=arrays,
+                )
+                self._running = [(self._now, *run[1:]) if run[1] == id else run for run in self._running]
+                heapq.heapify(self._running)
 
     def collect(self, timeout: float) -> list[Evaluation]:
         if not self._running:
             time.sleep(timeout)
             return []
+        self._listen()
         self._now, _, slot, submitted, started, candidate = heapq.heappop(self._running)
         heapq.heappush(self._idle, slot)
-        result = evaluate(self._optimizee, candidate, self._where)
+        result = self._results.pop(candidate.id, None) or evaluate(self._optimizee, candidate, self._where)
         self._begin()
         worker = f"virtual-{slot}"
         ended = replace(result, submitted=submitted, started=started, finished=self._now, worker=worker, host="virtual")
@@ -81,6 +121,8 @@ class Simulated(Executor):
     def close(self) -> None:
         self._running.clear()
         self._waiting.clear()
+        self._results.clear()
+        self._reports.clear()
         self._idle = list(range(self._workers))
 
 

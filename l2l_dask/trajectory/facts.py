@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l2l_dask.evaluation import Candidates, Evaluation
+from l2l_dask.reports import Reports
 from l2l_dask.saving import saved_folder
 from l2l_dask.space import Space
 from l2l_dask.trajectory.chunks import Chunks
@@ -63,6 +64,17 @@ def results(evaluations: Sequence[Evaluation], epoch: int) -> dict[str, Any]:
 def told(event: int, ids: Sequence[int]) -> dict[str, Any]:
     """Make the record of a tell."""
     return {"kind": "tell", "event": event, "ids": list(map(int, ids))}
+
+
+def observed(event: int, reports: Reports, stop: Sequence[int]) -> dict[str, Any]:
+    """Make the record of an observation; it changes no array."""
+    points = np.array([point for points in reports.values() for point in points], dtype="<f8")
+    fact: dict[str, Any] = {"kind": "observe", "event": event, "ids": list(reports), "points": points.tobytes()}
+    if len(points) != len(reports):
+        fact["counts"] = [len(points) for points in reports.values()]
+    if len(stop):
+        fact["stop"] = list(map(int, stop))
+    return fact
 
 
 def apply(facts: Sequence[Fact], chunks: Chunks, space: Space) -> int:

@@ -54,6 +54,16 @@ def read(path: Path, length: int | None = None) -> Iterator[dict[str, Any]]:
         yield msgpack.unpackb(payload)
 
 
+def payloads(path: Path, length: int, kind: str) -> Iterator[bytes]:
+    """Yield the payloads of one kind of records among the first ``length`` bytes; the others are not unpacked."""
+    beginning = _BEGINNING + _pack(kind)
+    for end, payload in _frames(path):
+        if end > length:
+            return
+        if payload.startswith(beginning, 1):
+            yield payload
+
+
 def whole_bytes(path: Path) -> int:
     """Count the bytes up to the end of the last record that is whole."""
     return max((end for end, _ in _frames(path)), default=0)

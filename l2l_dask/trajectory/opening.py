@@ -11,7 +11,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from l2l_dask.trajectory import files
 from l2l_dask.trajectory.chunks import Chunks
 from l2l_dask.trajectory.columns import DamagedError, fill, quiet_zarr, reading, rows_in_use
 from l2l_dask.trajectory.facts import Fact, apply
-from l2l_dask.trajectory.journal import goes_on, history, newest, read, whole_bytes
+from l2l_dask.trajectory.journal import goes_on, history, newest, payloads, read, whole_bytes
 from l2l_dask.trajectory.layout import Layout
 from l2l_dask.trajectory.record import Record
 
@@ -38,10 +38,11 @@ _BATCH = 10_000  # records
 
 @dataclass
 class _Reach:
-    """How far records, or arrays, lead: so many rows, and events up to a number."""
+    """How far records, or arrays, lead: so many rows, events up to a number, and so many observations."""
 
     rows: int = 0
     event: int = -1
+    observed: int = 0
 
     def beyond(self, other: _Reach) -> bool:
         return self.rows > other.rows or self.event > other.event
@@ -52,6 +53,7 @@ class _Reach:
             if record["kind"] == "ask":
                 self.rows = max(self.rows, record["first"] + len(record["x"]) // (8 * dim))
             self.event = max(self.event, record.get("event", -1))
+            self.observed += record["kind"] == "observe"
             yield record
 
 
@@ -99,8 +101,24 @@ class _Opening:
             self.check()
             self.layout.rebuilding.unlink()
             sync(self.layout.private)
+        if reach.observed:
+            record = replace(record, observed=self._observations(reach.observed))
         self._remark(record, reach)
         return Opened(chunks, record, self.before)
+
+    def _observations(self, n: int) -> list[bytes]:
+        """Gather what the optimizer saw of learning curves from all of the journal; the arrays do not have it."""
+        found: list[bytes] = []
+        try:
+            for path, length in history(self.layout):
+                found += payloads(path, length, "observe")
+        except StoreError as error:
+            _log.warning("%s", error)
+        if len(found) < n:
+            _log.warning(
+                "%s is damaged: %d of %d looks at learning curves are lost", self.layout.root, n - len(found), n
+            )
+        return found
 
     def _folded(self) -> tuple[Chunks, _Reach]:
         """Fold the newest segment that was started, as far as it counts: what older ones say is in the arrays."""
@@ -110,7 +128,7 @@ class _Opening:
         labels = {"parameter": self.space.labels, "objective": self.objectives.names}
         chunks.check(labels, header["rows"], header["chunks"])
         chunks.even()
-        reach = _Reach(header["rows"])
+        reach = _Reach(header["rows"], observed=header.get("observed", 0))
         _apply(reach.follow(records, self.space.dim), chunks, self.space)
         chunks.flush()
         return chunks, reach

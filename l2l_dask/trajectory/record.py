@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgpack  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
 
 from l2l_dask.evaluation import Ids, Status
+from l2l_dask.reports import Point
 
 OPTIMIZER, INITIAL, RETRY, FINAL = 0, 1, 2, 3  # the column ``origin``: who proposed an individual
 
@@ -28,21 +31,37 @@ class Event:
     ----------
     number : int
     tell : bool
-        An ask otherwise.
+        An ask otherwise, or an observation if there are reports.
     ids : (k,) array
-        The rows asked or told, ascending.
+        The rows asked, told or reported, ascending.
+    reports
+        In an observation, the points of learning curves that the optimizer looked at, by row.
+    stop
+        The rows that it then wanted to be stopped, ascending.
     """
 
     number: int
     tell: bool
     ids: Ids
+    reports: Mapping[int, list[Point]] | None = None
+    stop: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Record:
-    """The rows of a trajectory, column by column."""
+    """The rows of a trajectory, column by column.
+
+    Attributes
+    ----------
+    columns
+        By name.
+    observed
+        Where an optimizer looks at learning curves, the journal's records of that, for who goes on with the search:
+        they are not in the arrays, and so a mere reader has none.
+    """
 
     columns: Mapping[str, NDArray[Any]]
+    observed: Sequence[bytes] = ()
 
     def __len__(self) -> int:
         return len(self.columns["status"])
@@ -51,7 +70,21 @@ class Record:
         return self.columns[name]
 
     def events(self) -> Iterator[Event]:
-        """Yield the asks and tells in their order."""
+        """Yield the asks, tells and observations in their order."""
+        return heapq.merge(self._asks_and_tells(), self.observations(), key=lambda event: event.number)
+
+    def observations(self) -> Iterator[Event]:
+        """Yield what was reported while evaluations ran, and what the optimizer decided on it, in their order."""
+        for payload in self.observed:
+            fact = msgpack.unpackb(payload)
+            points = np.frombuffer(fact["points"], dtype="<f8").reshape(-1, 2).tolist()
+            reports, at = {}, 0
+            for id, n in zip(fact["ids"], fact.get("counts") or [1] * len(points), strict=True):
+                reports[id] = [(step, value) for step, value in points[at : at + n]]
+                at += n
+            yield Event(fact["event"], False, np.array(fact["ids"]), reports, tuple(fact.get("stop", ())))
+
+    def _asks_and_tells(self) -> Iterator[Event]:
         asks, tells = _groups(self["asked"]), _groups(self["told"])
         numbers = np.concatenate([asks.numbers, tells.numbers])
         order = np.argsort(numbers, kind="stable")
@@ -69,7 +102,8 @@ class Record:
 
     @property
     def n_events(self) -> int:
-        return int(max(self["asked"].max(initial=-1), self["told"].max(initial=-1))) + 1
+        observed = msgpack.unpackb(self.observed[-1])["event"] if self.observed else -1
+        return int(max(self["asked"].max(initial=-1), self["told"].max(initial=-1), observed)) + 1
 
     @property
     def untold(self) -> Ids:

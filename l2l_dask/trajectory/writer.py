@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from l2l_dask.errors import OptimizerError, StoreError
 from l2l_dask.evaluation import Candidates, Evaluation, Objectives
+from l2l_dask.reports import Reports
 from l2l_dask.saving import DEAR, save_arrays, saved_folder
 from l2l_dask.space import Space
 from l2l_dask.trajectory import columns, facts
@@ -63,7 +64,7 @@ class Writer:
                 objectives = Objectives(self.described["experiment"]["objectives"])
             opened = open_arrays(self.layout, space, objectives, self._lease.check)
             self._chunks, self.record = opened.chunks, opened.record
-            self._rows = len(self.record)
+            self._rows, self._n_observed = len(self.record), len(self.record.observed)
             self._journal = self._start_segment(opened.before)
         except BaseException:
             self._lease.release()
@@ -78,7 +79,9 @@ class Writer:
         except OSError as error:
             raise StoreError(f"{path} cannot be written: {error.strerror}") from error
         header = {"kind": "epoch", "epoch": self.epoch, "segment": self._segment, "format": FORMAT, "before": before}
-        there = {"rows": self._rows, "chunks": chunks_of(self.layout.root, self._chunks.names)}
+        there: dict[str, Any] = {"rows": self._rows, "chunks": chunks_of(self.layout.root, self._chunks.names)}
+        if self._n_observed:
+            there["observed"] = self._n_observed
         try:
             journal.start(header | there)
         except StoreError:
@@ -119,6 +122,11 @@ class Writer:
     def told(self, event: int, ids: Sequence[int]) -> None:
         """Record a tell, as event number ``event``."""
         self._enter(facts.told(event, ids))
+
+    def observed(self, event: int, reports: Reports, stop: Sequence[int]) -> None:
+        """Record what the optimizer saw of learning curves, as event number ``event``, and whom it wants stopped."""
+        self._n_observed += 1
+        self._journal.add(facts.observed(event, reports, stop))
 
     def commit(self, *, durable: bool) -> None:
         """Append to the journal what was recorded since the last time: nothing of it is lost from here on."""
