@@ -111,8 +111,7 @@ class XNES(SearchGradients):
         return self.sigma * (noise @ self.shape.T)
 
     def _noise_of(self, deviation: Floats) -> Floats:
-        noise = np.asarray(np.linalg.lstsq(self.sigma * self.shape, deviation, rcond=None)[0], dtype=float)
-        return noise
+        return np.asarray(np.linalg.lstsq(self.sigma * self.shape, deviation, rcond=None)[0], dtype=float)
 
     def _ascend(self, weights: Floats, noise: Floats, late: Floats) -> None:
         d = self.space.dim
