@@ -6,7 +6,7 @@ import os
 import platform
 from collections.abc import Collection, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,20 @@ class Plan:
         self.initial_x()
         self.build_optimizer()
 
+    def informed(self, slots: int | None) -> Plan:
+        """Let the optimizer know the budget and the number of slots, where it asks for them and the user says nothing.
+
+        They become options like any other: recorded, and the same when the search is resumed.
+        """
+        found = _found(self.optimizer, self.folder)
+        if isinstance(found, Optimizer):
+            return self
+        section, facts = self.config.optimizer, {"evaluations": self.config.run.evaluations, "workers": slots}
+        wanted = registry.options(found).keys() - section.options.keys()
+        told = {name: value for name, value in facts.items() if name in wanted and value is not None}
+        informed = section.model_copy(update={"options": section.options | told})
+        return replace(self, config=self.config.model_copy(update={"optimizer": informed}))
+
     def build_optimizer(self) -> Optimizer:
         """Make the optimizer as new."""
         options, seed = self.config.optimizer.options, self.config.run.seed
@@ -109,6 +123,7 @@ class Plan:
                 ),
                 "optimizer": _label(self.config.optimizer.name, self.optimizer),
             },
+            "explanation": self.build_optimizer().explanation,
             "sources": self._sources(),
             "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
         }
@@ -174,16 +189,22 @@ def optimizer(reference: Any, problem: Problem, options: Mapping[str, Any], seed
     L2LError
         If there is none of that name, or it refuses the options, the space or the objectives.
     """
-    if isinstance(reference, Optimizer):
-        return _fitting(reference, problem, options, seed)
-    found = registry.find("optimizers", reference, folder) if isinstance(reference, str) else reference
-    if not (isinstance(found, type) and issubclass(found, Optimizer)):
-        raise PluginError(f"expected the name or the class of an optimizer, got {reference!r}")
+    found = _found(reference, folder)
+    if isinstance(found, Optimizer):
+        return _fitting(found, problem, options, seed)
     name = f"optimizer {reference!r}" if isinstance(reference, str) else found.__name__
     made: Optimizer = registry.build(
         found, name, options, space=problem.space, objectives=problem.objectives, seed=seed
     )
     return made
+
+
+def _found(reference: Any, folder: Path) -> Any:
+    """Find an optimizer's class by its name; a class and an instance are what they are."""
+    found = registry.find("optimizers", reference, folder) if isinstance(reference, str) else reference
+    if not isinstance(found, Optimizer) and not (isinstance(found, type) and issubclass(found, Optimizer)):
+        raise PluginError(f"expected the name or the class of an optimizer, got {reference!r}")
+    return found
 
 
 def _fitting(given: Optimizer, problem: Problem, options: Mapping[str, Any], seed: int) -> Optimizer:

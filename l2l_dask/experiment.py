@@ -127,8 +127,8 @@ class Experiment:
         self._take(Plan(config.parse(_plain(described)), problem, optimizer, folder, store))
 
     def _take(self, plan: Plan) -> None:
-        plan.check()
-        self.plan = plan
+        self.plan = plan.informed(plan.config.cluster.workers)
+        self.plan.check()
 
     @classmethod
     def _of(cls, plan: Plan) -> Experiment:
@@ -139,6 +139,11 @@ class Experiment:
     @property
     def store(self) -> Path:
         return self.plan.store
+
+    @property
+    def explanation(self) -> str:
+        """What the optimizer chose by itself, and why; empty if it had no choice."""
+        return self.plan.build_optimizer().explanation
 
     @classmethod
     def from_config(
@@ -204,6 +209,7 @@ class Experiment:
         refuse(self.store)
         shipping.pack(self.plan.problem.optimizee)
         with opened(self.plan, client) as executor:  # first: a cluster out of reach leaves no store behind
+            self.plan = self.plan.informed(executor.slots or None)
             self.create()
             return drive(self.plan, executor, on_progress=on_progress)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import entry_points
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -50,6 +51,13 @@ class Optimizer(ABC):
     replay : {"exact", "tell"}
         How a resumed search gets its state back: by asking and telling again, or, where asking is costly, by telling
         alone.
+    explanation : str
+        What an optimizer that makes a choice of its own chose and why: shown when the search starts, and recorded.
+
+    Notes
+    -----
+    An optimizer whose constructor takes the options ``evaluations`` or ``workers`` is told the budget, and the
+    number of slots if that is known, where the user gives no others; a resumed search gets those that it began with.
 
     Raises
     ------
@@ -58,11 +66,12 @@ class Optimizer(ABC):
     """
 
     source: ClassVar[str] = ""
-    asynchronous: ClassVar[bool] = True
+    asynchronous: bool = True
     spaces: ClassVar[frozenset[str]] = ALL_SPACES
     max_objectives: ClassVar[int | None] = 1
-    needs: ClassVar[tuple[str, ...]] = ()
+    needs: tuple[str, ...] = ()
     replay: ClassVar[Literal["exact", "tell"]] = "exact"
+    explanation: str = ""
 
     def __init__(self, space: Space, objectives: Objectives, *, seed: int = 0) -> None:
         if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
@@ -76,16 +85,24 @@ class Optimizer(ABC):
         self._check_abilities()
 
     def _check_abilities(self) -> None:
-        wanted: set[str] = set(self.space.kinds)
-        if self.space.conditional:
+        problem = self.unsuitable(self.space, self.objectives)
+        if problem:
+            others = _suitable(self.space, self.objectives)
+            raise OptimizerError(problem + (f": choose one of {', '.join(others)}" if others else ""))
+
+    @classmethod
+    def unsuitable(cls, space: Space, objectives: Objectives) -> str:
+        """Say why it cannot search this space, or with these objectives; empty if it can."""
+        wanted: set[str] = set(space.kinds)
+        if space.conditional:
             wanted.add("conditional")
-        if not self.space.bounded.all():
+        if not space.bounded.all():
             wanted.add("unbounded")
-        name = type(self).__name__
-        if wanted - self.spaces:
-            raise OptimizerError(f"{name} searches {sorted(self.spaces)} parameters, the space has {sorted(wanted)}")
-        if self.max_objectives is not None and len(self.objectives) > self.max_objectives:
-            raise OptimizerError(f"{name} takes {self.max_objectives} objective(s), got {len(self.objectives)}")
+        if wanted - cls.spaces:
+            return f"{cls.__name__} searches {sorted(cls.spaces)} parameters, the space has {sorted(wanted)}"
+        if cls.max_objectives is not None and len(objectives) > cls.max_objectives:
+            return f"{cls.__name__} takes {cls.max_objectives} objective(s), got {len(objectives)}"
+        return ""
 
     @property
     def n_asked(self) -> int:
@@ -216,3 +233,15 @@ class Optimizer(ABC):
         """Collect candidates that were made one by one."""
         x = np.array(rows, dtype=float).reshape(-1, self.space.dim)
         return Candidates(x, {name: np.asarray(column) for name, column in info.items()} if len(x) else {})
+
+
+def _suitable(space: Space, objectives: Objectives) -> list[str]:
+    """Name the registered optimizers that can."""
+    found = []
+    for point in entry_points(group="l2l_dask.optimizers"):
+        try:
+            able = not point.load().unsuitable(space, objectives)
+        except Exception:  # whatever a third party's module raises
+            continue
+        found += [point.name] if able else []
+    return sorted(set(found))

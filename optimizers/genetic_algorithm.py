@@ -55,7 +55,7 @@ class GeneticAlgorithm(Optimizer):
     """
 
     source: ClassVar[str] = "Bäck, Fogel and Michalewicz, Evolutionary computation 1, 2000"
-    asynchronous: ClassVar[bool] = False
+    asynchronous = False
 
     def __init__(
         self,

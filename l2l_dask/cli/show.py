@@ -33,8 +33,10 @@ def summary(trajectory: Trajectory, best: int = 1) -> dict[str, Any]:
         "evaluations": trajectory.counts() | {"budget": budget} | again,
         "objectives": trajectory.objectives.to_dict(),
         **trajectory.experiment.get("labels", {"optimizer": "?", "optimizee": "?"}),
+        "explanation": trajectory.experiment.get("explanation", ""),
         "best": ranked[0] if ranked else None,
         "ranking": ranked,
+        **({"front": [_individual(i) for i in trajectory.front]} if len(trajectory.objectives) > 1 else {}),
         "seconds": float(finished[known].max() - np.nanmin(started)) if known.any() else 0.0,
     }
 
@@ -58,15 +60,33 @@ def one_store(store: Path, best: int, *, as_json: bool) -> None:
     reason = f" ({content['reason'].partition(chr(10))[0]})" if content["reason"] else ""
     console.print(f"[bold]{escape(str(store))}[/bold]: {content['state']}{escape(reason)}")
     console.print(f"{escape(str(content['optimizer']))} on {escape(str(content['optimizee']))}")
+    if content["explanation"]:
+        console.print(escape(content["explanation"]))
     console.print(counted(content["evaluations"]))
     for rank in content["ranking"]:
         console.print(f"\n[bold]individual {rank['id']}[/bold]  {escape(fitness_of(rank))}")
         for name, value in rank["params"].items():
             console.print(f"  {escape(name)} = {escape(_short(value))}")
+    if "front" in content:
+        console.print(_front(content["front"], list(content["objectives"])))
     for id in np.flatnonzero([bool(text) for text in trajectory.record["error"]])[:3].tolist():
         console.print(f"\n[red]individual {id} failed[/red]: {escape(str(trajectory.record['error'][id]))}")
     if content["state"] in ("stopped", "interrupted", "failed"):
         console.print(f"\ngo on with: l2l resume {escape(str(store))}")
+
+
+def _front(front: list[dict[str, Any]], names: list[str]) -> Table:
+    """Tabulate the individuals that no other beats in all objectives, at most twenty of them, evenly."""
+    shown = (
+        [front[i] for i in np.unique(np.linspace(0, len(front) - 1, min(len(front), 20)).astype(int))] if front else []
+    )
+    some = f", {len(shown)} of them" if len(shown) < len(front) else ""
+    table = Table(box=None, title=f"\nPareto front: {len(front)} individuals{some}", title_justify="left")
+    for name in ("individual", *names):
+        table.add_column(escape(name), justify="right")
+    for one in shown:
+        table.add_row(str(one["id"]), *(f"{value:.6g}" for value in one["fitness"].values()))
+    return table
 
 
 def counted(counts: dict[str, int]) -> str:

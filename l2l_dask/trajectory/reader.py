@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from l2l_dask.errors import StoreError
 from l2l_dask.evaluation import Objectives, Status
 from l2l_dask.optimizee import Target
+from l2l_dask.pareto import non_dominated
 from l2l_dask.saving import load_arrays
 from l2l_dask.space import Categorical, Floats, Integer, Params, Space
 from l2l_dask.trajectory.columns import LABELS, quiet_zarr, reading, rows_in_use
@@ -117,6 +118,16 @@ class Trajectory:
         done = np.flatnonzero(~np.isnan(cost))
         order = np.lexsort((cost[done], ~self._is_final[done]))
         return [self.individual(i) for i in done[order][:k].tolist()]
+
+    @property
+    def front(self) -> list[Individual]:
+        """The Pareto front: those that no other beats in all objectives, in the order of the first objective.
+
+        With one objective, all that are as good as the best of the search.
+        """
+        cost = np.where((self.record["origin"] == FINAL)[:, None], np.nan, self.cost)
+        ids = np.flatnonzero(non_dominated(cost))
+        return [self.individual(i) for i in ids[np.lexsort(cost[ids].T[::-1])].tolist()]
 
     @cached_property
     def _is_final(self) -> NDArray[np.bool_]:

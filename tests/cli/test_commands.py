@@ -17,6 +17,8 @@ SUMMARY = {
     "reason",
     "evaluations",
     "objectives",
+    "explanation",
+    "front",
     "optimizer",
     "optimizee",
     "best",
@@ -54,6 +56,7 @@ def test_run_prints_one_json_object_and_nothing_else_on_stdout(home, store, l2l,
     assert shown["best"]["fitness"] == {"error": ended.record["fitness"][best, 0], "score": best}
     assert shown["best"]["params"]["x"] == shown["best"]["fitness"]["error"]
     assert shown["best"]["params"]["kind"] in ("a", "b")
+    assert [one["id"] for one in shown["front"]] == [i.id for i in ended.front]
     assert "12/12" in done.stderr
     assert (store / "report.html").stat().st_size > 10_000
 
