@@ -1,8 +1,9 @@
 """Other people's optimizers behind one ask and tell, for the benchmarks: they search the box [-5, 5]^dim.
 
 Their libraries are imported when one is made, so that a missing one is named and skipped. Each peer is what its users
-get: the library's defaults, except for a start in the box and a step size of a fifth of its width where it has to be
-given. Where evaluations run at once, only the populations of ``cma`` and ``cmaes`` follow their number.
+get: the library's defaults, except for a random start in the box and a step size of a fifth of its width where these
+have to be given (``cma:centre`` and ``lq-cma:centre`` start in its centre). Where evaluations run at once, only the
+populations of ``cma`` and ``cmaes`` follow their number.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import random
 import warnings
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -77,24 +78,34 @@ class Generations(Peer):
             self.update(self._x, self._costs)
 
 
-class Pycma(Generations):
-    """CMA-ES of ``cma``: random start, its own bounds; restarts with twice the population when it stops."""
+def starts(start: str, task: Task) -> Iterator[Any]:
+    """Where the first search and its restarts begin: at ``random``, or at first in the ``centre`` of the box."""
+    rng = np.random.default_rng(task.seed)
+    if start not in ("random", "centre"):
+        raise ValueError(f"a start is 'random' or 'centre', got {start!r}")
+    if start == "centre":
+        yield np.zeros(task.dim)
+    while True:
+        yield rng.uniform(LOW, HIGH, task.dim)
 
-    def __init__(self, task: Task, **options: Any) -> None:
+
+class Pycma(Generations):
+    """CMA-ES of ``cma`` with its own bounds; restarts with twice the population when it stops."""
+
+    def __init__(self, task: Task, start: str = "random", **options: Any) -> None:
         import cma
 
         super().__init__()
         self._new = cma.CMAEvolutionStrategy
-        self._rng = np.random.default_rng(task.seed)
+        self._where = starts(start, task)
         self._options = {"verbose": -9, "seed": task.seed, "bounds": [LOW, HIGH]}
         if task.in_flight > 1:
             self._options["popsize"] = task.in_flight
         self._options |= options
-        self._dim = task.dim
         self._start()
 
     def _start(self) -> None:
-        self._es = self._new(self._rng.uniform(LOW, HIGH, self._dim), SIGMA, dict(self._options))
+        self._es = self._new(next(self._where), SIGMA, dict(self._options))
 
     def generate(self) -> Sequence[Any]:
         return self._es.ask()
@@ -164,7 +175,6 @@ class Deap(Generations):
             warnings.simplefilter("ignore")  # of a name that is there already
             creator.create("Cost", base.Fitness, weights=(-1.0,) * task.n_objectives)
             creator.create("Individual", list, fitness=creator.Cost)
-        random.seed(task.seed)
         self._random, self._tools, self._individual = random.random, tools, creator.Individual
         self._clone = base.Toolbox().clone
         self._size, self._tourn = pop_size, tourn_size
@@ -210,28 +220,6 @@ class Deap(Generations):
     def update(self, x: Sequence[Any], costs: list[Any]) -> None:
         for individual, cost in zip(x, costs, strict=True):
             individual.fitness.values = tuple(cost) if self._several else (cost,)
-
-
-class DeapNsga2(Deap):
-    """NSGA-II of DEAP's own example: simulated binary crossover, polynomial mutation."""
-
-    def generate(self) -> Sequence[Any]:
-        tools = self._tools
-        if not self._pop:
-            return super().generate()
-        children = [self._clone(x) for x in tools.selTournamentDCD(self._pop, len(self._pop))]
-        for one, other in zip(children[::2], children[1::2], strict=False):
-            if self._random() <= 0.9:
-                tools.cxSimulatedBinaryBounded(one, other, eta=20.0, low=LOW, up=HIGH)
-            for x in (one, other):
-                tools.mutPolynomialBounded(x, eta=20.0, low=LOW, up=HIGH, indpb=1.0 / self._dim)
-                del x.fitness.values
-        return children
-
-    def update(self, x: Sequence[Any], costs: list[Any]) -> None:
-        super().update(x, costs)
-        everyone = x if x is self._pop else self._pop + list(x)
-        self._pop = self._tools.selNSGA2(everyone, self._size)
 
 
 class Pymoo(Generations):
@@ -305,34 +293,6 @@ class Nevergrad(Peer):
         self._optimizer.tell(token, cost if np.ndim(cost) == 0 else list(cost))
 
 
-class Ribs(Generations):
-    """MAP-Elites of pyribs: a grid of 20 x 20 over the first two parameters, Gaussian emitter, batches of 16."""
-
-    def __init__(self, task: Task, batch: int = 16) -> None:
-        from ribs.archives import GridArchive
-        from ribs.emitters import GaussianEmitter
-        from ribs.schedulers import Scheduler
-
-        super().__init__()
-        archive = GridArchive(solution_dim=task.dim, dims=[20, 20], ranges=[(LOW, HIGH)] * 2, seed=task.seed)
-        emitter = GaussianEmitter(
-            archive,
-            sigma=0.5,
-            x0=np.zeros(task.dim),
-            lower_bounds=[LOW] * task.dim,
-            upper_bounds=[HIGH] * task.dim,
-            batch_size=batch,
-            seed=task.seed,
-        )
-        self._scheduler = Scheduler(archive, [emitter])
-
-    def generate(self) -> Sequence[Any]:
-        return self._scheduler.ask()
-
-    def update(self, x: Sequence[Any], costs: list[Any]) -> None:
-        self._scheduler.tell(-np.array(costs), np.asarray(x)[:, :2])
-
-
 class Uniform(Peer):
     """Random search."""
 
@@ -345,16 +305,14 @@ class Uniform(Peer):
     def tell(self, token: Any, x: Any, cost: Any) -> None: ...
 
 
-def lq_cma(cost: Callable[[Any], float], task: Task) -> None:
+def lq_cma(cost: Callable[[Any], float], task: Task, start: str = "random") -> None:
     """Run ``cma.fmin_lq_surr2``, which calls the function itself, one x after another, until it raises."""
     import cma
 
-    rng = np.random.default_rng(task.seed)
-    options = {"verbose": -9, "seed": task.seed, "bounds": [LOW, HIGH]}
-    while True:
-        _, es = cma.fmin_lq_surr2(cost, rng.uniform(LOW, HIGH, task.dim), SIGMA, dict(options))
-        options["popsize"] = 2 * es.popsize
-        options["seed"] += 1
+    options: dict[str, Any] = {"verbose": -9, "seed": task.seed, "bounds": [LOW, HIGH]}
+    for x in starts(start, task):
+        _, es = cma.fmin_lq_surr2(cost, x, SIGMA, dict(options))
+        options |= {"popsize": 2 * es.popsize, "seed": options["seed"] + 1}
 
 
 # Name: the module it needs, and how to make it; `name:ALGORITHM` picks another of the same library.
@@ -376,8 +334,6 @@ PEERS: dict[str, tuple[str, Callable[..., Peer]]] = {
         "deap",
         lambda task: Deap(task, pop_size=32, cx_prob=0.7, mut_prob=0.7, ind_prob=0.45, tourn_size=4),
     ),
-    "deap-nsga-2": ("deap", DeapNsga2),
-    "ribs": ("ribs", Ribs),
     "random": ("numpy", Uniform),
 }
 SEQUENTIAL = {"lq-cma": ("cma", lq_cma)}  # these call the function themselves
@@ -385,7 +341,8 @@ SEQUENTIAL = {"lq-cma": ("cma", lq_cma)}  # these call the function themselves
 
 def missing(name: str) -> str:
     """Return why a peer cannot run, or nothing."""
-    known = PEERS.get(name.partition(":")[0]) or SEQUENTIAL.get(name)
+    base = name.partition(":")[0]
+    known = PEERS.get(base) or SEQUENTIAL.get(base)
     if known is None:
         return f"no peer is called {name!r}: expected one of {', '.join([*PEERS, *SEQUENTIAL])}"
     return "" if find_spec(known[0]) else f"{known[0]} is not installed"
@@ -394,6 +351,24 @@ def missing(name: str) -> str:
 def make(name: str, task: Task, **options: Any) -> Peer:
     """Make a peer by its name."""
     base, _, algorithm = name.partition(":")
-    random.seed(task.seed)
-    np.random.seed(task.seed % 2**32)  # for those that draw from the global generator
+    seed_globally(task)
     return PEERS[base][1](task, *([algorithm] if algorithm else []), **options)
+
+
+def sequential(name: str) -> Callable[[Callable[[Any], float], Task], None] | None:
+    """Return the peer of this name that calls the function itself, if it does."""
+    base, _, start = name.partition(":")
+    if base not in SEQUENTIAL:
+        return None
+
+    def run(cost: Callable[[Any], float], task: Task) -> None:
+        seed_globally(task)
+        SEQUENTIAL[base][1](cost, task, *([start] if start else []))
+
+    return run
+
+
+def seed_globally(task: Task) -> None:
+    """Seed the global generators, for those that draw from them."""
+    random.seed(task.seed)
+    np.random.seed(task.seed % 2**32)

@@ -192,8 +192,8 @@ def search(cell: Cell) -> dict[str, Any]:
     seed = int(for_seed.generate_state(1)[0] % (2**31 - 1)) + 1
     task = _peers.Task(cell.dim, PER_DIM * cell.dim, cell.in_flight, seed)
     start, busy = time.process_time(), 1.0
-    if not cell.ours and cell.name in _peers.SEQUENTIAL:
-        alone(_peers.SEQUENTIAL[cell.name][1], objective, task)
+    if not cell.ours and (run := _peers.sequential(cell.name)):
+        alone(run, objective, task)
     else:
         peer = Ours(cell.name, task) if cell.ours else _peers.make(cell.name, task)
         busy = drive(peer, objective, task.budget, cell.in_flight, np.random.default_rng(for_time))
@@ -213,7 +213,7 @@ def cells(given: argparse.Namespace) -> list[Cell]:
     for dim in given.dim:
         for n in given.in_flight:
             for ours, name in who:
-                if n > 1 and not ours and name in _peers.SEQUENTIAL:
+                if n > 1 and not ours and _peers.sequential(name):
                     print(f"{name} with {n} in flight: it evaluates one after another", file=sys.stderr)
                     continue
                 problems = [(f, i) for f in given.functions for i in range(1, given.instances + 1)]
