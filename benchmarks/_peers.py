@@ -273,9 +273,9 @@ class Optuna(Peer):
 
 
 class Nevergrad(Peer):
-    """Any optimizer of Nevergrad (NGOpt, its usual choice, crashes on NumPy 2.4)."""
+    """Any optimizer of Nevergrad; its newer wizards (NGOpt, NgIohTuned) crash on NumPy 2.4."""
 
-    def __init__(self, task: Task, algorithm: str = "NgIohTuned") -> None:
+    def __init__(self, task: Task, algorithm: str = "NGOpt16") -> None:
         import nevergrad
 
         box = nevergrad.p.Array(shape=(task.dim,)).set_bounds(LOW, HIGH)

@@ -31,7 +31,7 @@ import os
 import sys
 import time
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -222,21 +222,23 @@ def cells(given: argparse.Namespace) -> list[Cell]:
 
 
 def run(wanted: Iterable[Cell], jobs: int) -> Iterable[dict[str, Any]]:
-    """Run searches in processes of their own; what fails is named once and left out."""
-    wanted, failed = list(wanted), set()
+    """Run searches in processes of their own; what fails is left out, counted, and named."""
+    wanted, failed = list(wanted), Counter()
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         futures = {pool.submit(search, cell): cell for cell in wanted}
         for n, future in enumerate(as_completed(futures), 1):
             cell = futures[future]
             if error := future.exception():
-                if cell.label not in failed:
+                failed[cell.label] += 1
+                if failed[cell.label] == 1:
                     where = f"dim {cell.dim}, f{cell.function}, instance {cell.instance}"
                     print(f"\n{cell.label} failed ({where}): {type(error).__name__}: {error}", file=sys.stderr)
-                    failed.add(cell.label)
             else:
                 yield future.result()
             print(f"\r{n}/{len(wanted)} {cell.label:40.40}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
+    for label, times in failed.items():
+        print(f"{label} failed {times} times", file=sys.stderr)
 
 
 def share(rows: list[dict[str, Any]]) -> float:
@@ -267,7 +269,7 @@ def tables(rows: list[dict[str, Any]], groups: bool) -> None:
         print(f"\ndimension {dim}, {n} in flight, {evaluations} evaluations, at most {problems} problems")
         heads = "".join(f"{head:>11}" for head in GROUPS) if groups else ""
         print(f"{'':44}{'share':>7}{'+-':>6}{'problems':>9}{'busy':>6}{'s/run':>8}{'/ one':>7}{heads}")
-        for label, some in sorted(found.items(), key=lambda item: -share(item[1])):
+        for label, some in sorted(found.items(), key=lambda item: (len(item[1]) < problems, -share(item[1]))):
             ratio = (
                 share(some) / share(before[label]) if n > 1 and label in before and share(before[label]) else math.nan
             )
@@ -277,6 +279,9 @@ def tables(rows: list[dict[str, Any]], groups: bool) -> None:
                 part = [r for r in some if low <= r["function"] <= high]
                 line += f"{share(part):11.3f}" if part else f"{'':11}"
             print(line)
+        few = {f"{label} ({len(some)})" for label, some in found.items() if len(some) < problems}
+        if few:
+            print("not on all problems, so not comparable: " + ", ".join(sorted(few)))
         early = {label for label, some in found.items() if any(r["evaluations"] < evaluations for r in some)}
         if early:
             print("ended before the budget, at times: " + ", ".join(sorted(early)))
