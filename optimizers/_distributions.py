@@ -22,6 +22,7 @@ from optimizers._options import check_count, check_number
 
 KINDS = ("gaussian", "noisy-gaussian", "bayesian-gaussian-mixture", "noisy-mixture")
 _RELATIVE_JITTER = 1e-10  # of a variance: a covariance of full rank, though the elite may lie on a line
+_PRIOR_VARIANCE = 0.01  # of a component, in terms of all the elite's: with scikit-learn's, 1, it hardly contracts
 _LEAST_PROBABILITY = 1e-3  # of all choices of a categorical together, however long they have not been among the elite
 
 
@@ -153,7 +154,7 @@ class Distribution:
         """Draw one (dim,) vector; its numbers may lie outside the bounds."""
         x = np.empty(len(self._numeric) + len(self._categorical))
         if len(self._numeric):
-            k = int(np.searchsorted(self._cumulative, rng.random())) if len(self._cumulative) > 1 else 0
+            k = int(np.searchsorted(self._cumulative, rng.random())) if len(self._cumulative) else 0
             z = rng.standard_normal(len(self._numeric))
             x[self._numeric] = self._now.means[k] + (self._factors[k] @ z if self.full else self._factors[k] * z)
         if len(self._categorical):
@@ -185,8 +186,11 @@ class Distribution:
     def _mixture(self, rng: np.random.Generator, z: Floats, mean: Floats, scale: Floats) -> _Gaussians:
         from sklearn.mixture import BayesianGaussianMixture
 
+        d = z.shape[1]
         model = BayesianGaussianMixture(
             n_components=min(self.n_components, len(z)),
+            init_params="k-means++",
+            covariance_prior=_PRIOR_VARIANCE * (np.eye(d) if self.full else np.ones(d)),
             covariance_type="full" if self.full else "diag",
             weight_concentration_prior_type="dirichlet_distribution",
             random_state=int(rng.integers(2**31)),
