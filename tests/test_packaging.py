@@ -19,8 +19,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PACKAGES = ("l2l_dask", "optimizers", "optimizees")
 
 # The extras that environment.yml carries, and the packages that have another name on conda-forge.
-CONDA_EXTRAS = ("arbor", "notebooks", "dev")
-CONDA_NAMES = {"msgpack-python": "msgpack"}
+CONDA_EXTRAS = ("algorithms", "arbor", "notebooks", "dev")
+CONDA_NAMES = {"msgpack-python": "msgpack", "pyribs": "ribs"}
 
 
 def lower_bounds(requirements):
