@@ -11,10 +11,9 @@ import pytest
 from l2l_dask import Categorical, Experiment, Integer, Objectives, Real, Space, maximize, minimize, registry
 from l2l_dask.errors import ConfigError, LockedError, OptimizerError, ReplayError
 from l2l_dask.evaluation import Status
-from l2l_dask.executors import Serial, Simulated
+from l2l_dask.executors import Simulated
 from l2l_dask.registry import find, names
 from l2l_dask.trajectory import INITIAL, OPTIMIZER, RETRY, Writer, load
-from l2l_dask.trajectory.journal import read
 from l2l_dask.trajectory.layout import Layout, read_json, write_json
 
 OPTIMIZERS = names("optimizers")
@@ -241,29 +240,6 @@ def test_a_budget_below_what_there_is_is_refused_and_nothing_happens(tmp_path):
     with pytest.raises(ConfigError, match=r"has 30 evaluations.*: expected at least as many, got 29"):
         Experiment.resume(tmp_path / "a.zarr", evaluations=29)
     assert repeated(load(tmp_path / "a.zarr")) == repeated(before)
-
-
-def test_nothing_is_evaluated_or_told_before_it_is_in_the_journal(tmp_path):
-    journal = Layout(tmp_path / "a.zarr").journal(1)
-
-    class Watching(RandomSearch):
-        def _tell(self, evaluations):
-            *_, results, tell = read(journal)
-            assert results["id"] == tell["ids"] == evaluations.ids.tolist()
-
-    def watched(params, context):
-        *_, ask = read(journal)
-        assert (ask["kind"], ask["first"]) == ("ask", context.id)
-        return params["a"]
-
-    class Prompt(Serial):
-        def submit(self, candidates):
-            *_, ask = read(journal)
-            assert (ask["kind"], ask["first"]) == ("ask", candidates[0].id)
-            super().submit(candidates)
-
-    ended = experiment(tmp_path / "a.zarr", watched, Watching).run(Prompt())
-    assert (ended.state, ended.counts()["done"]) == ("finished", 30)
 
 
 class Changed(RandomSearch):
