@@ -7,6 +7,7 @@ import that fails there is a recorded error, never a dead worker.
 from __future__ import annotations
 
 import logging
+import math
 import pickle
 import queue
 import signal
@@ -63,6 +64,7 @@ class EvaluationPlugin(WorkerPlugin):
             self._children.put(child)
 
     def teardown(self, worker: Worker) -> None:  # noqa: ARG002
+        self._sent = math.inf
         for child in self._all:
             with suppress(OSError):
                 child.close()
@@ -95,6 +97,8 @@ class EvaluationPlugin(WorkerPlugin):
             self._worker.loop.add_callback(self._arrange)
 
     def _arrange(self) -> None:
+        if math.isinf(self._sent):
+            return
         pause = max(0.0, self._sent + _PACE - time.monotonic())
         self._worker.loop.call_later(pause, self._send)
 
@@ -102,6 +106,8 @@ class EvaluationPlugin(WorkerPlugin):
         """Send what was reported to the driver, as an event of Dask's on the topic that has our name."""
         with self._outbox_lock:
             outbox, self._outbox = self._outbox, {}
+        if math.isinf(self._sent):  # nobody listens any more
+            return
         self._sent = time.monotonic()
         reports = [[id, first, points] for id, (first, points) in outbox.items()]
         message: dict[str, Any] = {"worker": self._worker.address, "reports": reports}

@@ -14,9 +14,13 @@ from l2l_dask.loop import (
     Finish,
     Keep,
     Loop,
+    Observe,
+    Observed,
     Pause,
     Policy,
     Repeat,
+    Reported,
+    Stop,
     Submit,
     Tell,
     Told,
@@ -61,6 +65,7 @@ class Simulation(RuleBasedStateMachine):
         self.call = self.finish = None
         self.in_a_row, self.doomed, self.stopped, self.exhausted, self.paused = [], "", "", False, False
         self.waiting = set(in_flight)
+        self.unseen, self.stopping = {}, set()
         self.loop = Loop(self.policy, n, dict(in_flight), sorted(self.untold))
         self.quantum = data.draw(st.sampled_from([1, 1, 2, 3]))
 
@@ -82,10 +87,19 @@ class Simulation(RuleBasedStateMachine):
                 case Keep(evaluations):
                     assert evaluations
                     self.kept(evaluations)
+                case Observe(reports):
+                    assert self.call is None, "two calls of the optimizer at once"
+                    assert reports == {id: tuple(points) for id, points in self.unseen.items()}, "not all, or twice"
+                    assert list(reports) == sorted(reports)
+                    self.unseen, self.call = {}, instruction
+                case Stop(ids):
+                    assert set(ids) <= set(self.running) | self.waiting, "it has ended"
+                    self.stopping |= set(ids)
                 case Tell(ids):
                     assert self.call is None, "two calls of the optimizer at once"
                     assert ids == tuple(sorted(ids))
-                    assert set(ids) == self.untold, "told what is not kept, or told twice, or not all"
+                    ready = self.untold - set(self.unseen)
+                    assert set(ids) == ready, "told what is not kept, or told twice, or not all, or before its reports"
                     self.untold -= set(ids)
                     self.told |= set(ids)
                     self.call = instruction
@@ -123,6 +137,8 @@ class Simulation(RuleBasedStateMachine):
             assert e.status not in self.policy.retry_on or e.attempt > self.policy.retries
             self.untold.add(e.id)
             self.enough |= self.policy.goal is not None and e.status is Status.DONE and e.fitness[0] <= 0.0
+            if e.status is Status.STOPPED:
+                continue
             self.in_a_row = [] if e.status is Status.DONE else [*self.in_a_row, e.error]
             if self.in_a_row and len(self.in_a_row) == self.policy.max_failures_in_a_row:
                 self.doomed = self.in_a_row[0]
@@ -136,13 +152,22 @@ class Simulation(RuleBasedStateMachine):
     @rule(data=st.data())
     def some_end(self, data):
         ids = data.draw(st.lists(st.sampled_from(sorted(self.running)), min_size=1, max_size=4, unique=True))
-        ended = [self.ended(id, data.draw(STATUS)) for id in ids]
+        ended = [self.ended(id, data.draw(st.just(Status.STOPPED) if id in self.stopping else STATUS)) for id in ids]
         self.carry_out(self.loop.handle(Arrived(tuple(ended))))
 
     def ended(self, id, status):
         error = "" if status is Status.DONE else f"error of {id}"
         fitness = (0.0 if id % 17 == 16 else 1.0,) if status is Status.DONE else ()
         return Evaluation(id, status, self.running.pop(id), fitness, error)
+
+    @precondition(lambda self: self.running and not self.finish)
+    @rule(data=st.data())
+    def some_report(self, data):
+        ids = data.draw(st.lists(st.sampled_from(sorted(self.running)), min_size=1, max_size=3, unique=True))
+        reports = {id: ((float(id), 0.5),) for id in ids}
+        for id, points in reports.items():
+            self.unseen.setdefault(id, []).extend(points)
+        self.carry_out(self.loop.handle(Reported(reports)))
 
     @rule(id=st.integers(0, 30), attempt=st.integers(1, 4))
     def a_straggler_comes(self, id, attempt):
@@ -155,6 +180,10 @@ class Simulation(RuleBasedStateMachine):
     @rule(data=st.data())
     def the_optimizer_returns(self, data):
         call, self.call = self.call, None
+        if isinstance(call, Observe):
+            stop = data.draw(st.lists(st.sampled_from(sorted(call.reports)), unique=True))
+            self.carry_out(self.loop.handle(Observed(tuple(sorted(stop)))))
+            return
         if isinstance(call, Tell):
             self.carry_out(self.loop.handle(Told()))
             return
@@ -218,7 +247,7 @@ class Simulation(RuleBasedStateMachine):
             if self.call is not None:
                 call, self.call = self.call, None
                 n = call.n if isinstance(call, Ask | Repeat) else 0
-                event = Asked(self.asked, n) if n else Told()
+                event = Asked(self.asked, n) if n else Observed(()) if isinstance(call, Observe) else Told()
                 self.asked += n
                 self.searched |= n > 0
                 self.carry_out(self.loop.handle(event))

@@ -124,6 +124,7 @@ class Dask(Executor):
             return
         for name in left:
             self._unregister(name)
+            self._forget_reports(name)
 
     def _unregister(self, plugin: str) -> None:
         scheduler: Any = self.client.scheduler
@@ -316,15 +317,15 @@ class Dask(Executor):
         if self._in_flight:
             self.client.cancel(list(self._in_flight), force=True)
         if self._topic:
-            self._forget_reports()
+            self.client.unsubscribe_topic(self._topic)
         self._unregister(self._plugin)
+        self._forget_reports(self._topic)
 
-    def _forget_reports(self) -> None:
-        """Hear no more; the scheduler would keep the last thousand messages as long as it lives."""
-        topic = self._topic
-        self.client.unsubscribe_topic(topic)
-        with suppress(Exception):
-            self.client.run_on_scheduler(lambda dask_scheduler: dask_scheduler._broker.truncate(topic))
+    def _forget_reports(self, topic: str) -> None:
+        """Let the scheduler forget the latest messages of a topic, which it would keep as long as it lives."""
+        with suppress(Exception):  # Dask has no public way: another version's scheduler keeps them
+            if topic:
+                self.client.run_on_scheduler(lambda dask_scheduler: dask_scheduler._broker.truncate(topic))
 
 
 def _reason(future: Future) -> str:

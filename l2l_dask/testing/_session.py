@@ -17,6 +17,9 @@ from l2l_dask.space import Floats, Space
 Factory: TypeAlias = Callable[..., Optimizer]
 Fails: TypeAlias = Callable[[int], bool]
 Outputs: TypeAlias = Mapping[str, Callable[[Floats], NDArray[Any]]]
+Curves: TypeAlias = dict[int, list[tuple[float, float]]]
+
+_STEPS = 30  # of a learning curve
 
 
 def none_fail(id: int) -> bool:  # noqa: ARG001
@@ -59,11 +62,13 @@ class Setting:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that a trajectory records: an ask that proposed something, a tell or an adoption."""
+    """Something that a trajectory records: an ask that proposed something, a tell, an adoption or an observation."""
 
     kind: str
     candidates: Candidates | None = None
     evaluations: Evaluations | None = None
+    reports: Curves | None = None
+    stop: tuple[int, ...] = ()
 
 
 class Session:
@@ -198,10 +203,60 @@ class Session:
                 self.tell(self.results(some.tolist(), fails))
         return self
 
+    def observe(self, reports: Curves) -> list[int]:
+        """Show reports, and check the answer."""
+        shown = {id: list(points) for id, points in reports.items()}
+        with self._raising("observe"):
+            stop = self.optimizer.observe(shown)
+        rule = "observe returns a list of ids out of those reported"
+        if not isinstance(stop, list) or set(stop) - set(reports):
+            self.setting.fail(rule, f"reported {sorted(reports)}, got {stop!r}")
+        if repr(shown) != repr(reports):
+            self.setting.fail("observe does not change what it is shown", f"{reports} became {shown}")
+        self.events.append(Event("observe", reports=reports, stop=tuple(sorted(stop))))
+        return stop
+
+    def drive_with_curves(self, n: int, *, schedule: int = 0) -> Session:
+        """Ask ``n`` more individuals that report while they run, some of them nothing, NaN, or steps that go back.
+
+        Those that are stopped fail, but for some that had ended when it was decided.
+        """
+        rng = np.random.default_rng(schedule)
+        goal, at, stopped = self.n + n, dict.fromkeys(self.waiting, 0), set[int]()
+        while (self.n < goal and not self.done) or self.waiting:
+            if self.n < goal and len(self.waiting) < 8 and self.ask_or_stall(1):
+                continue
+            reports: Curves = {}
+            for id in rng.permutation(sorted(self.waiting))[: rng.integers(1, 5)].tolist():
+                begun, end = at.get(id, 0), min(at.get(id, 0) + int(rng.integers(1, 6)), _STEPS)
+                at[id] = end
+                if id % 7 != 6 and end > begun:
+                    final = float(((self.waiting[id] - 0.3) ** 2).sum())
+                    reports[id] = [_point(id, step, final) for step in range(begun + 1, end + 1)]
+            if reports:
+                stopped.update(id for id in self.observe(reports) if id % 5)
+            ended = [
+                id for id in sorted(self.waiting) if at.get(id, 0) >= _STEPS or (id in stopped and rng.random() < 0.5)
+            ]
+            if ended:
+                self.tell(self.results(ended, lambda id: id in stopped))
+        return self
+
+    def same_stops(self, other: Session, rule: str) -> None:
+        """Assert that both stopped the same at each observation."""
+        ours, theirs = ([e.stop for e in s.events if e.kind == "observe"] for s in (self, other))
+        for n, (one, two) in enumerate(zip(ours, theirs, strict=False)):
+            if one != two:
+                self.setting.fail(rule, f"observation number {n} stopped {list(one)} and {list(two)}")
+        if len(ours) != len(theirs):
+            self.setting.fail(rule, f"there were {len(ours)} and {len(theirs)} observations")
+
     def replay(self, events: Iterable[Event], *, trusted: bool = False) -> Session:
         """Repeat recorded events as a resumed experiment does: ask again or, if ``trusted``, adopt what was asked."""
         for event in events:
-            if event.evaluations is not None:
+            if event.reports is not None:
+                self.observe(event.reports)
+            elif event.evaluations is not None:
                 self.tell(event.evaluations)
             elif event.candidates is not None and (trusted or event.kind == "adopt"):
                 self.adopt(np.array(event.candidates.x))
@@ -225,6 +280,13 @@ class Session:
                 where = int(differs[0]) if len(differs) else n
                 shown = [c[where].tolist() if where < len(c) else "nothing" for c in (column, theirs[name])]
                 self.setting.fail(rule, f"proposal number {where} differs in {name}: {shown[0]} and {shown[1]}")
+
+
+def _point(id: int, step: int, final: float) -> tuple[float, float]:
+    """Return a point of a learning curve that falls to its end."""
+    if id % 11 == 10 and step > 4:
+        return float(step), float("nan")
+    return float(-step if id % 13 == 12 and step % 4 == 0 else step), final + 1.0 / step
 
 
 def joined(asks: list[Candidates]) -> dict[str, NDArray[Any]]:

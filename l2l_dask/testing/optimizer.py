@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from l2l_dask.curves import observes
 from l2l_dask.errors import OptimizerError
 from l2l_dask.evaluation import Evaluations, Objectives, maximize, minimize
 from l2l_dask.optimizer import Optimizer
@@ -342,30 +343,39 @@ def _readonly(array: Any) -> Any:
 
 
 def _rule_observe(setting: Setting) -> None:
-    rule = "observe returns a list of ids out of those reported, the same for the same events"
-    answers = []
-    for _ in range(2):
-        session = setting.session().drive(setting.evaluations // 2, finish=False)
-        session.ask(5)
-        reports = {i: [(float(step), 1.0 / (step + 1 + i)) for step in range(5)] for i in session.waiting}
-        answers.append(session.optimizer.observe(reports))
-        if not isinstance(answers[-1], list) or set(answers[-1]) - set(reports):
-            setting.fail(rule, f"reported {sorted(reports)}, got {answers[-1]!r}")
-        session.tell_all()
-    if answers[0] != answers[1]:
-        setting.fail(rule, f"got {answers[0]} and {answers[1]}")
+    """Stop the same individuals on the same reports, also when they are shown again by a replay, and forget them."""
+    if not observes(setting.new()):
+        return
+    rule = "observe stops the same individuals for the same events"
+    n = setting.evaluations
+    first, second = (setting.session().drive_with_curves(n // 2) for _ in range(2))
+    first.same_stops(second, rule)
+    first.same(second, rule)
+    rule = "replaying recorded events, observations among them, stops and proposes the same, and goes on the same"
+    replayed = setting.session().replay(first.events)
+    trusting = setting.session().replay(first.events, trusted=True)
+    for session in (first, replayed, trusting):
+        session.adopt(_guesses(setting, 2))
+        session.drive_with_curves(n // 2, schedule=1)
+    first.same_stops(replayed, rule)
+    first.same(replayed, rule)
+    _check_forgotten(setting, first, "every id, though all of them were told")
 
 
-def _rule_memory(setting: Setting) -> None:
+def _check_forgotten(setting: Setting, session: Session, what: str) -> None:
     rule = "what is kept of an individual in flight is given back when it is told"
-    session = setting.session().drive(setting.evaluations, fails=all_fail)
     if len(session.optimizer.untold):
         setting.fail(rule, f"all were told, yet untold is {session.optimizer.untold.tolist()}")
     if session.n < 20:
         return
     for name, value in vars(session.optimizer).items():
         if isinstance(value, Mapping) and set(range(session.n)) <= set(value):
-            setting.fail(rule, f"the attribute {name!r} still holds every id, though all of them failed")
+            setting.fail(rule, f"the attribute {name!r} still holds {what}")
+
+
+def _rule_memory(setting: Setting) -> None:
+    session = setting.session().drive(setting.evaluations, fails=all_fail)
+    _check_forgotten(setting, session, "every id, though all of them failed")
 
 
 RULES: dict[str, Callable[[Setting], None]] = {

@@ -64,19 +64,23 @@ class Oracle(RuleBasedStateMachine):
         self.store = Path(self.folder.name) / "store.zarr"
         create(self.store, EXPERIMENT, SPACE, OBJECTIVES, capacity)
         self.capacity, self.event, self.names = capacity, 0, set()
-        self.rows, self.folded = [], []
+        self.rows, self.folded, self.seen = [], [], []
         self.open()
 
     def open(self):
         self.writer = Writer(self.store, SPACE)
-        self.recorded, self.appended = [], []  # states after each record, not yet appended, and appended: (end, rows)
-        self.folded = copy.deepcopy(self.rows)
+        # States after each record, not yet appended, and appended: (end, rows, observations).
+        self.recorded, self.appended = [], []
+        self.folded, self.seen_then = copy.deepcopy(self.rows), list(self.seen)
         self.note_what_is_on_the_disk()
         record = self.writer.record
         assert len(record) == len(self.rows)
         assert record.pending.tolist() == self.ids(lambda row: row["status"] == Status.PENDING)
         assert record.untold.tolist() == self.ids(lambda row: row["status"] != Status.PENDING and row["told"] < 0)
-        assert record.n_events == 1 + max([-1, *(max(row["asked"], row["told"]) for row in self.rows)])
+        assert [(e.number, e.reports, e.stop) for e in record.observations()] == self.seen
+        numbers = [-1, *(max(row["asked"], row["told"]) for row in self.rows), *(event for event, _, _ in self.seen)]
+        assert record.n_events == 1 + max(numbers)
+        assert [e.number for e in record.events()] == sorted({*numbers, *(row["asked"] for row in self.rows)} - {-1})
         self.event = record.n_events
 
     def note_what_is_on_the_disk(self):
@@ -89,7 +93,7 @@ class Oracle(RuleBasedStateMachine):
         return [i for i, row in enumerate(self.rows) if wanted(row)]
 
     def note(self):
-        self.recorded.append(copy.deepcopy(self.rows))
+        self.recorded.append((copy.deepcopy(self.rows), list(self.seen)))
         self.event += 1
 
     @rule(data=st.data(), n=st.integers(1, 6), names=st.sets(st.sampled_from(sorted(INFO)), max_size=3))
@@ -140,12 +144,23 @@ class Oracle(RuleBasedStateMachine):
             self.rows[id]["told"] = self.event
         self.note()
 
+    @precondition(lambda self: self.rows)
+    @rule(data=st.data())
+    def observe(self, data):
+        point = st.tuples(st.floats(-1e9, 1e9), st.floats(-1e9, 1e9))
+        ids = st.sampled_from(range(len(self.rows)))
+        reports = data.draw(st.dictionaries(ids, st.lists(point, min_size=1, max_size=3), min_size=1, max_size=3))
+        stop = tuple(sorted(data.draw(st.sets(st.sampled_from(sorted(reports))))))
+        self.writer.observed(self.event, reports, stop)
+        self.seen.append((self.event, reports, stop))
+        self.note()
+
     @rule()
     def commit(self):
         end = self.writer._journal.size
-        for record, rows in zip(self.writer._journal._pending, self.recorded, strict=True):
+        for record, (rows, seen) in zip(self.writer._journal._pending, self.recorded, strict=True):
             end += len(record)
-            self.appended.append((end, rows))
+            self.appended.append((end, rows, seen))
         self.recorded = []
         self.writer.commit(durable=False)
         assert self.writer._journal.path.stat().st_size == end
@@ -155,7 +170,7 @@ class Oracle(RuleBasedStateMachine):
         segments = len(self.writer.layout.segments())
         self.writer.fold()
         self.recorded, self.appended = [], []
-        self.folded = copy.deepcopy(self.rows)
+        self.folded, self.seen_then = copy.deepcopy(self.rows), list(self.seen)
         if len(self.writer.layout.segments()) > segments:
             assert not self.writer._chunks._files.written, "a segment was started before the arrays were on the disk"
         self.note_what_is_on_the_disk()
@@ -167,7 +182,8 @@ class Oracle(RuleBasedStateMachine):
     @rule(again=st.booleans())
     def kill_and_open_again(self, again):
         killed(self.writer)
-        self.rows = copy.deepcopy(self.appended[-1][1] if self.appended else self.folded)
+        _, rows, seen = self.appended[-1] if self.appended else (0, self.folded, self.seen_then)
+        self.rows, self.seen = copy.deepcopy(rows), list(seen)
         self.open()
         if again:
             killed(self.writer)
@@ -179,7 +195,8 @@ class Oracle(RuleBasedStateMachine):
         journal = self.writer._journal.path
         at = data.draw(st.integers(self.folded_at, journal.stat().st_size))
         os.truncate(journal, at)
-        self.rows = copy.deepcopy([self.folded, *(rows for end, rows in self.appended if end <= at)][-1])
+        kept = [(0, self.folded, self.seen_then), *(kept for kept in self.appended if kept[0] <= at)]
+        self.rows, self.seen = copy.deepcopy(kept[-1][1]), list(kept[-1][2])
 
     @rule(data=st.data())
     def tear_the_journal_and_open_again(self, data):
@@ -203,7 +220,7 @@ class Oracle(RuleBasedStateMachine):
     @rule(trim=st.booleans())
     def close_and_open_again(self, trim):
         self.writer.close(trim=trim)
-        self.folded = copy.deepcopy(self.rows)
+        self.folded, self.seen_then = copy.deepcopy(self.rows), list(self.seen)
         self.a_reader_sees_what_was_folded()
         if trim:
             assert Chunks(self.store, lambda: None).capacity == max(1, len(self.rows))
