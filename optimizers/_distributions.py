@@ -22,7 +22,9 @@ from optimizers._options import check_count, check_number
 
 KINDS = ("gaussian", "noisy-gaussian", "bayesian-gaussian-mixture", "noisy-mixture")
 _RELATIVE_JITTER = 1e-10  # of a variance: a covariance of full rank, though the elite may lie on a line
-_PRIOR_VARIANCE = 0.01  # of a component, in terms of all the elite's: with scikit-learn's, 1, it hardly contracts
+# Of a component's variance, in terms of all the elite's, and of its mean, in results. With scikit-learn's own, 1, a
+# mixture of few elite hardly contracts.
+_PRIOR = 0.01
 _LEAST_PROBABILITY = 1e-3  # of all choices of a categorical together, however long they have not been among the elite
 
 
@@ -190,7 +192,8 @@ class Distribution:
         model = BayesianGaussianMixture(
             n_components=min(self.n_components, len(z)),
             init_params="k-means++",
-            covariance_prior=_PRIOR_VARIANCE * (np.eye(d) if self.full else np.ones(d)),
+            mean_precision_prior=_PRIOR,
+            covariance_prior=_PRIOR * (np.eye(d) if self.full else np.ones(d)),
             covariance_type="full" if self.full else "diag",
             weight_concentration_prior_type="dirichlet_distribution",
             random_state=int(rng.integers(2**31)),
