@@ -172,23 +172,25 @@ def report(store: Path, out: Path) -> None:
 
 
 @cli.command()
+@click.argument("names", nargs=-1)
 @JSON
-def optimizers(as_json: bool) -> None:
-    """List the optimizers with their options and defaults."""
-    _plugins("optimizers", as_json)
+def optimizers(names: tuple[str, ...], as_json: bool) -> None:
+    """List the optimizers, or those of these NAMES, with their options and defaults."""
+    _plugins("optimizers", names, as_json)
 
 
 @cli.command()
+@click.argument("names", nargs=-1)
 @JSON
-def optimizees(as_json: bool) -> None:
-    """List the optimizees with their options and defaults."""
-    _plugins("optimizees", as_json)
+def optimizees(names: tuple[str, ...], as_json: bool) -> None:
+    """List the optimizees, or those of these NAMES, with their options and defaults."""
+    _plugins("optimizees", names, as_json)
 
 
-def _plugins(group: Any, as_json: bool) -> None:
+def _plugins(group: Any, names: tuple[str, ...], as_json: bool) -> None:
     from l2l_dask.cli.plugins import described, printed
 
-    plugins = described(group)
+    plugins = described(group, names)
     if as_json:
         json.dump(plugins, sys.stdout)
         sys.stdout.write("\n")

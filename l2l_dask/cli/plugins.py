@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from rich.console import Console
@@ -14,9 +16,20 @@ from l2l_dask import registry
 from l2l_dask.errors import PluginError
 
 
-def described(group: registry.Group) -> list[dict[str, Any]]:
-    """Describe what is registered; a plug-in that cannot be imported says why instead."""
-    return [_described(group, name) for name in registry.names(group)]
+def described(group: registry.Group, names: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Describe what is registered, or these; a plug-in that cannot be imported says why instead.
+
+    Raises
+    ------
+    PluginError
+        If nothing of such a name is registered.
+    """
+    known = registry.names(group)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        near = get_close_matches(unknown[0], known) or known
+        raise PluginError(f"no {group[:-1]} is called {unknown[0]!r}: expected one of {', '.join(near)}")
+    return [_described(group, name) for name in names or known]
 
 
 def _described(group: registry.Group, name: str) -> dict[str, Any]:
@@ -42,8 +55,9 @@ def _plain(value: Any) -> Any:
 
 
 def _readable(doc: str) -> str:
-    """Take a docstring's markup away."""
-    return escape(re.sub(r"\s?\[\d+\]_", "", doc).replace("``", ""))
+    """Take a docstring's markup away: references, roles and backquotes."""
+    doc = re.sub(r":\w+:`\\?([^`]*)`", r"\1", re.sub(r"\[\d+\]_,? ?", "", doc))
+    return escape(re.sub(r" ?\(\)| (?=[.,;:])", "", doc).replace("``", ""))
 
 
 def printed(plugins: list[dict[str, Any]]) -> None:
@@ -52,7 +66,10 @@ def printed(plugins: list[dict[str, Any]]) -> None:
     for plugin in plugins:
         console.print(f"[bold]{plugin['name']}[/bold]  {_readable(plugin['doc'])}")
         if plugin.get("source"):
-            console.print(f"  {plugin['source']}", style="dim")
+            console.print(f"  {escape(plugin['source'])}", style="dim")
+        if "spaces" in plugin:
+            waits = "asynchronous" if plugin["asynchronous"] else "waits for each generation"
+            console.print(f"  {', '.join(plugin['spaces'])}; {plugin['objectives']} objective(s); {waits}", style="dim")
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
         for option, o in plugin["options"].items():
             table.add_row(option, str(o["default"]), _readable(o["doc"]))

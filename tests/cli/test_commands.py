@@ -140,6 +140,16 @@ def test_choices_of_mixed_types_are_exported_too(home, store, l2l):
         assert done.returncode == 0, done.stderr
 
 
+def test_optimizers_of_a_name_are_shown_alone_and_a_wrong_name_names_the_near_ones(home, l2l, only_json):
+    shown = only_json(l2l("optimizers", "cma-es", "random", "--json"))
+    assert [plugin["name"] for plugin in shown] == ["cma-es", "random"]
+    refused = l2l("optimizers", "cmaes")
+    assert refused.returncode == 2
+    assert len(refused.stderr.splitlines()) == 1
+    assert "no optimizer is called 'cmaes'" in refused.stderr
+    assert "cma-es" in refused.stderr
+
+
 @pytest.mark.parametrize(("command", "known"), [("optimizers", "steady-state-ga"), ("optimizees", "bbob")])
 def test_plug_ins_are_listed_with_their_options(l2l, command, known):
     plugins = {plugin["name"]: plugin for plugin in json.loads(l2l(command, "--json").stdout)}
