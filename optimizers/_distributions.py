@@ -85,8 +85,9 @@ class Distribution:
     """A distribution on encoded vectors; its numbers and its categoricals are independent of each other.
 
     It begins as the space's own: its mean and variance on numbers, all choices alike on categoricals. Covariances are
-    full where the elite are at least twice as many as the dimensions, otherwise the components are independent, as in
-    [2]_: a covariance of fewer samples than dimensions would confine the search to the plane through them.
+    full where there are at least two of the elite per dimension and component, otherwise the dimensions are
+    independent, as in [2]_: a covariance of fewer samples than dimensions would confine the search to the plane through
+    them.
 
     Parameters
     ----------
@@ -126,7 +127,7 @@ class Distribution:
         categorical = np.array([k == "categorical" for k in space.kinds])
         self._numeric, self._categorical = np.flatnonzero(~categorical), np.flatnonzero(categorical)
         self._least_variance = least_sd[self._numeric] ** 2
-        self.full = n_elite >= 2 * len(self._numeric)
+        self.full = n_elite >= 2 * len(self._numeric) * self.n_components
         bounded = space.bounded[self._numeric]
         self._now = self._of_one(np.where(bounded, 0.5, 0.0), np.where(bounded, 1 / 12, 1.0))
         self._n_values = space.n_values[self._categorical]

@@ -22,9 +22,9 @@ class CrossEntropy(Generations):
     .. math:: v_t = s\,v_{t-1} + (1 - s)\,\tilde v_t
 
     v are the mean and the covariance (its maximum-likelihood estimate), or what describes each component of a mixture,
-    matched with the nearest old one; for categoricals the frequencies of the choices. The covariance is full where the
-    elite are at least twice as many as the dimensions; otherwise the dimensions are independent, as in [2]_. The first
-    individuals come from the space itself. Draws are reflected at the bounds.
+    matched with the nearest old one; for categoricals the frequencies of the choices. The covariance is full where
+    there are at least two of the elite per dimension and component; otherwise the dimensions are independent, as in
+    [2]_. The first individuals come from the space itself. Draws are reflected at the bounds.
 
     Asynchronous, draws never wait, and an update is made of every ``pop_size`` results, whichever distribution they
     were drawn from: some of the elite may be of an older, wider one, which slows its contraction. ``synchronous=True``
