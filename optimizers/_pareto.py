@@ -69,7 +69,7 @@ def crowding(costs: Floats) -> Floats:
 
 
 def contributions(costs: Floats) -> Floats:
-    """Return what each of one front adds to its hypervolume ([3]_, section 3.1); infinite at the ends.
+    """Return what each of one front adds to its hypervolume ([3]_); infinite at the ends.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ class Ranking:
         """Tell which of ``below`` are dominated by some of ``above``; the two are of one front, so none are equal."""
         no_worse = np.ones((len(above), len(below)), dtype=bool)
         for column in self._columns:
-            no_worse &= column[above, None] <= column[below]
+            no_worse &= np.less_equal(column[above, None], column[below])
         beaten: NDArray[np.bool_] = no_worse.any(axis=0)
         return beaten
 
@@ -236,7 +236,7 @@ def best(costs: Floats, n: int, density: Density, *, repeatedly: bool = False) -
     Parameters
     ----------
     repeatedly
-        Whether the density is computed anew whenever one has gone, as hypervolume contributions are ([3]_, 3.1).
+        Whether the density is computed anew whenever one has gone, as hypervolume contributions are ([3]_).
 
     Returns
     -------
