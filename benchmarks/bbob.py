@@ -5,7 +5,7 @@ optimum. The *share* is the fraction of all (problem, target) pairs that are rea
 target counts if the best value so far is at most the optimum plus the target. Evaluations are counted in the order of
 their completion, those still in flight when the budget is asked included; time is not counted, so nobody is punished
 for idle slots. How many there are stands beside it: *busy* is the share of the slots' virtual time that was used until
-the last evaluation began.
+the last evaluation began. And *in time* is the share reached in the time in which slots that never idle do the budget.
 
 With n in flight, n slots are filled by ask; each evaluation lasts for a log-normal time (sigma 1, mean 1, the k-th
 evaluation of a problem as long for everybody); the earliest to complete is told, and its slot asks again. An algorithm
@@ -124,19 +124,20 @@ class Objective:
         self._suite = cocoex.Suite("bbob", "instances:1-15", chosen)
         self._problem = self._suite[0]
         self._optimum = BBOB(cell.function, cell.dim, cell.instance).f_opt
-        self.evaluations, self.best, self.hits = 0, math.inf, []
+        self.evaluations, self.best, self.hits, self.times = 0, math.inf, [], []
 
     def value(self, x: Any) -> float:
         """Evaluate, and count nothing yet."""
         return float(self._problem(np.asarray(x, dtype=float)))
 
-    def note(self, value: float) -> None:
+    def note(self, value: float, now: float = 0.0) -> None:
         """Count an evaluation that is complete."""
         self.evaluations += 1
         if value < self.best:
             self.best = value
             while len(self.hits) < len(TARGETS) and value <= self._optimum + TARGETS[len(self.hits)]:
                 self.hits.append(self.evaluations)
+                self.times.append(now)
 
     @property
     def gap(self) -> float:
@@ -166,7 +167,7 @@ def drive(peer: _peers.Peer, objective: Objective, budget: int, slots: int, rng:
             used = np.minimum(lasts, starts.max() - starts)[:asked]
             return float(used.sum() / (slots * starts.max())) if starts.any() else 1.0
         now, _, token, x, value = heapq.heappop(flying)
-        objective.note(value)
+        objective.note(value, now * slots / lasts.sum())
         peer.tell(token, x, value)
 
 
@@ -197,8 +198,9 @@ def search(cell: Cell) -> dict[str, Any]:
     else:
         peer = Ours(cell.name, task) if cell.ours else _peers.make(cell.name, task)
         busy = drive(peer, objective, task.budget, cell.in_flight, np.random.default_rng(for_time))
+    reached = {"hits": objective.hits, "times": objective.times, "gap": objective.gap}
     took = {"evaluations": objective.evaluations, "busy": busy, "seconds": time.process_time() - start}
-    return cell._asdict() | {"hits": objective.hits, "gap": objective.gap} | took
+    return cell._asdict() | reached | took
 
 
 def cells(given: argparse.Namespace) -> list[Cell]:
@@ -246,6 +248,13 @@ def share(rows: list[dict[str, Any]]) -> float:
     return sum(len(row["hits"]) for row in rows) / (len(rows) * len(TARGETS))
 
 
+def in_time(rows: list[dict[str, Any]]) -> float:
+    """Return the share that is reached while slots that never idle do the budget."""
+    if any("times" not in row for row in rows):
+        return math.nan
+    return sum(sum(time <= 1.0 for time in row["times"]) for row in rows) / (len(rows) * len(TARGETS))
+
+
 def error(rows: list[dict[str, Any]]) -> float:
     """Return the standard error of the share over instances (and seeds), functions being fixed."""
     by: dict[Any, list[dict[str, Any]]] = defaultdict(list)
@@ -268,12 +277,13 @@ def tables(rows: list[dict[str, Any]], groups: bool) -> None:
         )
         print(f"\ndimension {dim}, {n} in flight, {evaluations} evaluations, at most {problems} problems")
         heads = "".join(f"{head:>11}" for head in GROUPS) if groups else ""
-        print(f"{'':44}{'share':>7}{'+-':>6}{'problems':>9}{'busy':>6}{'s/run':>8}{'/ one':>7}{heads}")
+        print(f"{'':44}{'share':>7}{'+-':>6}{'problems':>9}{'in time':>8}{'busy':>6}{'s/run':>8}{'/ one':>7}{heads}")
         for label, some in sorted(found.items(), key=lambda item: (len(item[1]) < problems, -share(item[1]))):
             ratio = (
                 share(some) / share(before[label]) if n > 1 and label in before and share(before[label]) else math.nan
             )
             line = f"{label:44.44}{share(some):7.3f}{error(some):6.3f}{len(some):9d}"
+            line += f"{in_time(some):8.3f}"
             line += f"{np.mean([r['busy'] for r in some]):6.2f}{np.mean([r['seconds'] for r in some]):8.2f}{ratio:7.2f}"
             for low, high in GROUPS.values() if groups else ():
                 part = [r for r in some if low <= r["function"] <= high]

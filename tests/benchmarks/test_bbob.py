@@ -27,13 +27,14 @@ class Notes:
     """An objective whose value is x itself, and which keeps the order of completion."""
 
     def __init__(self) -> None:
-        self.noted = []
+        self.noted, self.times = [], []
 
     def value(self, x):
         return x
 
-    def note(self, value):
+    def note(self, value, now):
         self.noted.append(value)
+        self.times.append(now)
 
 
 class Counting:
@@ -93,6 +94,8 @@ def test_a_generation_of_the_budget_leaves_slots_idle(bbob: ModuleType) -> None:
     busy = bbob.drive(peer, notes, 64, 32, np.random.default_rng(1))
     lasts = np.random.default_rng(1).lognormal(-0.5, 1.0, 64)
     assert set(notes.noted[:32]) == set(range(32))
+    # In units of the time in which 32 slots that never idle do all 64.
+    assert notes.times[31] == pytest.approx(lasts[:32].max() * 32 / lasts.sum())
     # The second generation begins when the longest of the first is over.
     assert busy == pytest.approx(lasts[:32].sum() / (32 * lasts[:32].max()))
 
