@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from l2l_dask.space import Floats, Space
 from optimizers._operators import Operators, _widest_bin
 from optimizers._options import check_count, check_number
 
+_LARGEST = 1e100  # cost: whoever returns the largest float as a penalty must not make a gradient overflow
 _LEAST_SD = 1e-10  # of a real, in encoded units: enough to go on from when all the elite are equal
 
 
@@ -25,7 +27,7 @@ class Results:
     Attributes
     ----------
     ids : (n,) array
-    x : (n, dim) array
+    rows : list of (dim,) arrays
         What was evaluated: within the bounds, integers in the middle of their bin.
     cost : (n,) array
         Ascending.
@@ -34,12 +36,17 @@ class Results:
     """
 
     ids: Ids
-    x: Floats
+    rows: list[Floats]
     cost: Floats
     notes: list[Any]
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @cached_property
+    def x(self) -> Floats:
+        """What was evaluated, as an (n, dim) array."""
+        return np.array(self.rows)
 
 
 class Generations(Optimizer):
@@ -173,7 +180,8 @@ class Generations(Optimizer):
         if self._gathered:
             best_first = sorted(self._gathered, key=lambda result: result[:2])
             costs, ids, rows, notes = zip(*best_first, strict=True)
-            more = self._learn(Results(np.array(ids), np.array(rows), np.array(costs), list(notes)))
+            cost = np.clip(costs, -_LARGEST, _LARGEST)
+            more = self._learn(Results(np.array(ids), list(rows), cost, list(notes)))
         if more:
             self._wanted, self._places = len(self._gathered) + more, more
             return

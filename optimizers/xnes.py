@@ -13,6 +13,7 @@ from l2l_dask.space import Floats, Space
 from optimizers._options import check_number
 from optimizers._search_gradients import SearchGradients, default_pop_size
 
+_FASTEST = 5.0  # logarithm of the largest factor of an update
 _RATE_OF_DELAYED = 2.0  # times the delay in generations: a B that follows late results faster overshoots
 
 
@@ -120,17 +121,22 @@ class XNES(SearchGradients):
         if self._delay > 0:
             rate = min(rate, _RATE_OF_DELAYED / (1.0 + self._delay))
         g_sigma = float(weights @ ((noise**2).sum(axis=1) / d - 1.0))
-        self.sigma *= math.exp(min(max(rate / 2 * g_sigma, -50.0), 50.0))
+        self.sigma *= math.exp(min(max(rate / 2 * g_sigma, -_FASTEST), _FASTEST))
         self.shape = self._grown(rate, weights, noise)
+        self._keep_within()
+
+    def _keep_within(self) -> None:
+        """Keep each dimension's standard deviation from vanishing and from overflowing."""
         sd = self.sigma * np.linalg.norm(self.shape, axis=1)
-        narrow = sd < self._least_sd
-        if narrow.any():  # what is lost in sigma is not to be made up for by B for ever
-            self.shape[narrow] *= (self._least_sd[narrow] / np.maximum(sd[narrow], 1e-300))[:, None]
-            sd = self.sigma * np.linalg.norm(self.shape, axis=1)
-            mean = float(np.exp(np.log(sd).mean()))
-            self.shape *= self.sigma / mean
-            self.sigma = mean
-        self.sigma *= min(1.0, float((self._widest_sd / sd).min()))
+        kept = np.clip(sd, self._least_sd, self._widest_sd)
+        if (sd == kept).all():
+            return
+        # The product is changed row by row; sigma becomes the geometric mean of the standard deviations.
+        scaled = self.sigma * self.shape * (kept / np.maximum(sd, 1e-300))[:, None]
+        lost = sd < 1e-300
+        scaled[lost] = np.diag(kept)[lost]
+        self.sigma = math.exp(float(np.log(kept).mean()))
+        self.shape = scaled / self.sigma
 
     def _grown(self, rate: float, weights: Floats, noise: Floats) -> Floats:
         """Return B exp(eta_B / 2 (S^T U S - tr(S^T U S) / d I)), with the rows of S the noise and U the utilities.
@@ -140,7 +146,7 @@ class XNES(SearchGradients):
         n, d = noise.shape
         q, r = np.linalg.qr(noise.T) if n < d else (np.eye(d), noise.T)
         values, vectors = np.linalg.eigh(rate / 2 * (r * weights) @ r.T)
-        values = np.clip(values, -50.0, 50.0)
+        values = np.clip(values, -_FASTEST, _FASTEST)
         factor = q @ vectors
         grown: Floats = self.shape + (self.shape @ factor * np.expm1(values)) @ factor.T
         return grown * math.exp(-float(values.sum()) / d)

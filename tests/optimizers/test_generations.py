@@ -6,6 +6,11 @@ import pytest
 from l2l_dask import Evaluations, Integer, Objectives, Real, Space, maximize, minimize
 from l2l_dask.errors import OptimizerError
 from optimizers._generations import Generations
+from optimizers.cross_entropy import CrossEntropy
+from optimizers.evolution_strategies import EvolutionStrategies
+from optimizers.gradient_descent import GradientDescent
+from optimizers.natural_evolution_strategies import NaturalEvolutionStrategies
+from optimizers.xnes import XNES
 
 SPACE = Space({"x": Real(0, 1)})
 COST = Objectives(minimize("cost"))
@@ -135,6 +140,26 @@ def test_draws_are_reflected_at_the_bounds_and_integers_snapped():
     x = Recorder(Space({"x": Real(0, 1), "n": Integer(1, 4)})).ask(20).x
     assert ((x[:, 0] >= 0) & (x[:, 0] <= 1)).all()
     assert set(x[:, 1].tolist()) <= {0.125, 0.375, 0.625, 0.875}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "options"),
+    [
+        (EvolutionStrategies, {"fitness_shaping": False}),
+        (NaturalEvolutionStrategies, {"fitness_shaping": False}),
+        (XNES, {"fitness_shaping": False}),
+        (GradientDescent, {"method": "classic"}),
+        (GradientDescent, {"method": "adam"}),
+        (CrossEntropy, {"temp_decay": 0.9, "pop_size": 5}),
+    ],
+)
+def test_the_largest_float_as_a_penalty_does_no_harm(algorithm, options):
+    optimizer = algorithm(Space({"w": Real(shape=(2,))}), COST, **options)
+    for _ in range(50):
+        candidates = optimizer.ask(4)
+        cost = np.where(candidates.ids % 2, np.finfo(float).max, -np.finfo(float).max)
+        optimizer.tell(Evaluations(candidates.ids, candidates.x, cost[:, None]))
+    assert np.isfinite(optimizer.ask(4).x).all()
 
 
 def test_what_is_noted_of_individuals_in_flight_is_given_back():
