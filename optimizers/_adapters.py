@@ -6,7 +6,6 @@ import difflib
 import importlib
 import inspect
 import json
-import random
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from numpy.random import mtrand
 
 from l2l_dask.errors import OptimizerError
 from l2l_dask.optimizer import Optimizer
@@ -103,7 +103,7 @@ def built(option: str, make: Callable[..., Any], *args: Any, **options: Any) -> 
         If it raises something.
     """
     try:
-        with GlobalRandomness(0).own(), warnings.catch_warnings():
+        with GlobalRandomness(0).lent(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return make(*args, **options)
     except OptimizerError:
@@ -130,7 +130,7 @@ def drawn_seed(rng: np.random.Generator) -> int:
 
 
 class GlobalRandomness:
-    """States of NumPy's and Python's global generators that are a library's own: it may draw from them, or seed them.
+    """A global random generator that is a library's own: it may draw from NumPy's, or seed it.
 
     Parameters
     ----------
@@ -142,20 +142,20 @@ class GlobalRandomness:
         self.restart(seed)
 
     def restart(self, seed: int) -> None:
-        self._own = (np.random.RandomState(seed).get_state(), random.Random(seed).getstate())
+        self._own = np.random.RandomState(seed)._bit_generator
 
     @contextmanager
-    def own(self) -> Iterator[None]:
-        """Lend them to the library, and put back what was there before."""
-        before = (np.random.get_state(), random.getstate())
-        np.random.set_state(self._own[0])
-        random.setstate(self._own[1])
+    def lent(self) -> Iterator[None]:
+        """Put it in the place of NumPy's, and put that back as it was."""
+        state = np.random.get_state(legacy=False)
+        before = mtrand.get_bit_generator()
+        mtrand.set_bit_generator(self._own)
         try:
             yield
         finally:
-            self._own = (np.random.get_state(), random.getstate())
-            np.random.set_state(before[0])
-            random.setstate(before[1])
+            mtrand.set_bit_generator(before)
+            if state["has_gauss"]:  # the second of a pair of normal numbers, which the exchange drops
+                np.random.set_state(state)
 
 
 def declare(optimizer: Optimizer, **attributes: Any) -> None:
@@ -192,19 +192,19 @@ class Units:
     def __init__(self, space: Space) -> None:
         self._space = space
         self.parameters: list[Parameter] = [p for p in space.values() for _ in range(p.size)]
-        self._bounded = space.bounded
         columns = [column(p) for p in self.parameters]
         self._offset = np.array([offset for offset, _, _, _ in columns])
         self._width = np.array([width for _, width, _, _ in columns])
         self._log = np.array([log for _, _, log, _ in columns])
-        self._bins = (space.n_values > 0) & ~self._log
+        self._any_log = bool(self._log.any())
+        self._half = np.where((space.n_values > 0) & ~self._log, 0.5, 0.0)  # from a bin's edge to its centre
+        self._middle = np.where(space.bounded, 0.5, 0.0)
         self.low = np.where(space.bounded, 0.0, -BOX)
         self.high = np.where(space.bounded, 1.0, BOX)
 
     def boxed(self, x: Floats) -> Floats:
         """Move encoded vectors into [0, 1], and into the box where they are unbounded."""
-        inside: Floats = np.clip(x, self.low, self.high)
-        return inside
+        return np.minimum(np.maximum(x, self.low), self.high)
 
     def natural(self, x: Floats) -> Floats:
         """Decode an encoded vector inside the box; inactive dimensions are NaN."""
@@ -212,12 +212,12 @@ class Units:
 
     def encoded(self, values: Floats) -> Floats:
         """Encode natural numbers; those that are NaN get the middle of their range."""
-        scaled = values.copy()
-        if self._log.any():
-            scaled[self._log] = np.log(scaled[self._log])
-        scaled[self._bins] += 0.5
-        x = (scaled - self._offset) / self._width
-        x = np.where(np.isnan(x), np.where(self._bounded, 0.5, 0.0), x)
+        if self._any_log:
+            values = values.copy()
+            values[self._log] = np.log(values[self._log])
+        x = (values + self._half - self._offset) / self._width
+        if self._space.conditional:
+            x = np.where(np.isnan(x), self._middle, x)
         return self.boxed(x)
 
     def ends(self, i: int) -> tuple[float, float]:

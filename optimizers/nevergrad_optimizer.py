@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,6 +27,9 @@ from optimizers._adapters import (
 )
 from optimizers._options import check_count
 
+# Of these the source shows that they draw from their own random state alone; exchanging NumPy's takes time.
+_OWN_RANDOMNESS = frozenset({"CMA", "DE", "DiagonalCMA", "OnePlusOne", "PSO", "RandomSearch", "TBPSA", "TwoPointsDE"})
+
 
 class NevergradOptimizer(Optimizer):
     """Any optimizer of Nevergrad's registry [1]_: differential evolution, CMA-ES, (1 + 1), TBPSA, particle swarms, ...
@@ -39,6 +42,9 @@ class NevergradOptimizer(Optimizer):
     in any order. Those of its optimizers that allow for one evaluation at a time only (``no_parallelization``: SQP,
     Cobyla, BFGS, Powell, ... and what is chained with them) have a barrier. What is adopted (a user's guesses, retries)
     is told as "not asked", which a few pass over; the random state then starts anew.
+
+    A search is resumed by asking and telling again. Those few that seed themselves by the clock (``CmaFmin2``) cannot
+    be repeated: go on with ``--trust-record``.
 
     Nevergrad knows no failures: a failed evaluation is told the worst cost so far, and passed over while there is none.
     Several objectives are turned into one loss by Nevergrad, the hypervolume that a point adds; with four and
@@ -94,18 +100,21 @@ class NevergradOptimizer(Optimizer):
             make = built("optimizer_options", make, **given)
         elif given:
             raise OptimizerError(
-                f"optimizer_options must be empty, got {given!r}: only families take some ({', '.join(sorted(families))})"
+                f"optimizer_options must be empty, got {given!r}: only {', '.join(sorted(families))} take some"
             )
         self._name, self._kinds = optimizer, _Kinds(space, ng.p)
         serial = bool(getattr(make, "no_parallelization", False))
         setup = {"budget": evaluations, "num_workers": 1 if serial or workers is None else workers}
         self._global = GlobalRandomness(library_seed(seed))
+        self._lent: Callable[[], AbstractContextManager[None]] = self._global.lent
         self._random_state = np.random.RandomState(library_seed(seed))
         with self._calling():
             rehearsed = make(self._kinds.parametrization(np.random.RandomState(0)), **setup)
             rehearsed.ask()  # so that what cannot work here says so at once
             self._optimizer: Any = make(self._kinds.parametrization(self._random_state), **setup)
         self._global.restart(library_seed(seed))
+        if optimizer in _OWN_RANDOMNESS:
+            self._lent = nullcontext
         self._one_at_a_time = bool(self._optimizer.no_parallelization)
         declare(self, asynchronous=not self._one_at_a_time)
         if len(self.objectives) > 1:
@@ -117,7 +126,7 @@ class NevergradOptimizer(Optimizer):
     def _calling(self) -> Iterator[None]:
         """Let the library use its own random states, warn about nothing, and fail in one line."""
         try:
-            with self._global.own(), warnings.catch_warnings():
+            with self._lent(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 yield
         except Exception as error:
@@ -131,23 +140,23 @@ class NevergradOptimizer(Optimizer):
         if self._one_at_a_time:
             n = min(n, 1 - len(self._candidates))
         rows = []
-        with self._calling():
-            for id in range(self.n_asked, self.n_asked + n):
+        for id in range(self.n_asked, self.n_asked + n):
+            with self._calling():
                 candidate = self._optimizer.ask()
-                self._candidates[id] = candidate
-                rows.append(self._kinds.encoded(candidate.value))
+            self._candidates[id] = candidate
+            rows.append(self._kinds.encoded(candidate.value))
         return self._proposal(rows)
 
     def _tell(self, evaluations: Evaluations) -> None:
-        with self._calling():
-            for id, x, cost in zip(evaluations.ids.tolist(), evaluations.x, evaluations.cost, strict=True):
-                candidate = self._candidates.pop(id, None)
-                failed = not np.isfinite(cost).all()
-                if failed and self._worst is None and not self._one_at_a_time:
-                    continue
-                if not failed:
-                    self._worst = cost if self._worst is None else np.maximum(self._worst, cost)
-                loss = np.full(len(cost), _BAD) if self._worst is None else self._worst if failed else cost
+        for id, x, cost in zip(evaluations.ids.tolist(), evaluations.x, evaluations.cost, strict=True):
+            candidate = self._candidates.pop(id, None)
+            failed = not np.isfinite(cost).all()
+            if failed and self._worst is None and not self._one_at_a_time:
+                continue
+            if not failed:
+                self._worst = cost if self._worst is None else np.maximum(self._worst, cost)
+            loss = np.full(len(cost), _BAD) if self._worst is None else self._worst if failed else cost
+            with self._calling():
                 self._hand_over(candidate, x, loss.tolist())
 
     def _hand_over(self, candidate: Any, x: Floats, loss: list[float]) -> None:

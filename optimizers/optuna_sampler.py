@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -201,8 +202,9 @@ class OptunaSampler(Optimizer):
         failed = self._optuna.trial.TrialState.FAIL
         with _quiet():
             for id, cost in zip(evaluations.ids.tolist(), evaluations.cost, strict=True):
-                if np.isfinite(cost).all():
-                    self._study.tell(id, cost.tolist())
+                values = cost.tolist()
+                if all(map(math.isfinite, values)):
+                    self._study.tell(id, values)
                 else:
                     self._study.tell(id, state=failed)
 
@@ -266,7 +268,8 @@ _UNHEARD = _Unheard()
 @contextmanager
 def _quiet() -> Iterator[None]:
     for handler in logging.getLogger("optuna").handlers:
-        handler.addFilter(_UNHEARD)  # once: a handler does not take the same one twice
+        if _UNHEARD not in handler.filters:
+            handler.addFilter(_UNHEARD)
     before = getattr(_UNHEARD.here, "quiet", False)
     _UNHEARD.here.quiet = True
     try:

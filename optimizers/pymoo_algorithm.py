@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
+import sys
 import warnings
 from collections import deque
 from collections.abc import Iterator
@@ -113,6 +115,10 @@ class PymooAlgorithm(Optimizer):
         options = {name: np.array(v) if isinstance(v, list) else v for name, v in given.items()}
         if takes(make, "ref_dirs") and "ref_dirs" not in options:
             options["ref_dirs"] = _reference_directions(n)
+        known = _options(make)
+        if known and set(given) - known:
+            unknown = sorted(set(given) - known)
+            raise OptimizerError(f"algorithm_options must be some of {sorted(known)}, got {unknown}")
         algorithm = built("algorithm_options", make, **options)
         self._problem = Problem(n_var=self.space.dim, n_obj=n, xl=self._units.low, xu=self._units.high)
         algorithm.setup(self._problem, seed=library_seed(self.seed), termination=NoTermination(), verbose=False)
@@ -122,7 +128,7 @@ class PymooAlgorithm(Optimizer):
     def _calling(self) -> Iterator[None]:
         """Let the library use its own random states, warn about nothing, and fail in one line."""
         try:
-            with self._global.own(), warnings.catch_warnings(), np.errstate(all="ignore"):
+            with self._global.lent(), warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")
                 yield
         except OptimizerError:
@@ -159,7 +165,8 @@ class PymooAlgorithm(Optimizer):
             )
         self._x = self._units.boxed(x)
         self._cost = np.full((len(x), len(self.objectives)), np.nan)
-        self._open = list(range(len(x)))[::-1]
+        self._fresh = [row for row, member in enumerate(self._generation) if "F" not in member.evaluated]
+        self._open = self._fresh[::-1]
         self._number += 1
 
     def _settle(self) -> None:
@@ -180,7 +187,7 @@ class PymooAlgorithm(Optimizer):
         from pymoo.problems.static import StaticProblem
 
         with self._calling():
-            self._algorithm.evaluator.eval(StaticProblem(self._problem, F=self._cost), self._generation)
+            self._algorithm.evaluator.eval(StaticProblem(self._problem, F=self._cost[self._fresh]), self._generation)
             self._algorithm.tell(infills=self._generation)
 
     def _tell(self, evaluations: Evaluations) -> None:
@@ -214,6 +221,16 @@ def _n_directions(n: int, partitions: int) -> int:
     from math import comb
 
     return comb(n + partitions - 1, partitions)
+
+
+def _options(make: Any) -> set[str]:
+    """List what a class, those it inherits from and their helpers take; pymoo itself swallows what nobody knows."""
+    modules = {c.__module__ for c in getattr(make, "__mro__", ()) if c.__module__.startswith("pymoo.")}
+    if not modules or "pymoo.algorithms.soo.nonconvex.cmaes" in modules:  # which hands on all options of cma
+        return set()
+    classes = [c for name in modules for c in vars(sys.modules[name]).values() if isinstance(c, type)]
+    taken = {name for c in classes if c.__module__ in modules for name in inspect.signature(c.__init__).parameters}
+    return taken - {"self", "args", "kwargs", "seed", "termination"}
 
 
 @cache
