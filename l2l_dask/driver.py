@@ -100,6 +100,7 @@ class Driver:
         self._model = Aside("l2l-optimizer") if executor.threaded else None
         self._call: tuple[Future[Any], Callable[[Any], loop.Event]] | None = None
         self._finish: loop.Finish | None = None
+        self._trouble: Exception | None = None  # within an evaluation on this very thread
         self._meter = Meter(record, optimizer.objectives)
         self._dear = self._paused = self._stopping = False
         self._commands_seen = 0
@@ -173,6 +174,8 @@ class Driver:
         if self._events:
             return
         ended = self._executor.collect(_WAIT)
+        if self._trouble is not None:
+            raise self._trouble
         self._take_commands()  # before its results lead to more
         self._events += self._watch.events(ended)
         if ended:
@@ -181,9 +184,12 @@ class Driver:
 
     def _hear(self, report: Report) -> bool:
         """Take a report of an evaluation on this very thread, and tell whether it is to stop."""
-        self._events += self._watch.events((), [report])
-        self._handle_events()
-        return self._finish is not None or self._watch.is_stopping(report.id)
+        try:
+            self._events += self._watch.events((), [report])
+            self._handle_events()
+        except Exception as error:  # ours, and not for the optimizee to handle
+            self._trouble = error
+        return bool(self._trouble or self._finish) or self._watch.is_stopping(report.id)
 
     def _look_at_capacity(self) -> None:
         capacity = loop.Capacity(self._executor.capacity, self._executor.quantum)

@@ -7,13 +7,14 @@ import pytest
 
 from l2l_dask import Experiment, Optimizee, Real, Space, minimize
 from l2l_dask.cli.show import counted, summary
-from l2l_dask.errors import ReplayError
+from l2l_dask.errors import ReplayError, StoreError
 from l2l_dask.evaluation import Evaluation, Status
 from l2l_dask.executors import Simulated
 from l2l_dask.loop import Arrived, Asked, Capacity, Keep, Loop, Observe, Observed, Policy, Reported, Stop, Submit, Tell
 from l2l_dask.registry import find
 from l2l_dask.reports import CURVE
 from l2l_dask.trajectory import Writer, load
+from l2l_dask.trajectory.journal import Journal
 
 RandomSearch = find("optimizers", "random")
 SPACE = Space({"x": Real(0, 1)})
@@ -213,6 +214,23 @@ def test_an_exception_of_the_observer_ends_the_search_with_one_line(tmp_path):
     assert ended.state == "failed"
     assert ended.details["reason"].startswith("the optimizer raised ValueError: I cannot look")
     assert ended.counts()["pending"] == 1
+
+
+def test_a_disk_that_fails_within_an_evaluation_is_no_failure_of_that(tmp_path, monkeypatch):
+    append = Journal.append
+
+    def failing(journal, *, durable):
+        if any(b"observe" in record for record in journal._pending):
+            raise StoreError("no space left")
+        append(journal, durable=durable)
+
+    monkeypatch.setattr(Journal, "append", failing)
+    with pytest.raises(StoreError, match="no space left"):
+        search(curve, tmp_path / "a.zarr").run()
+    monkeypatch.undo()
+    ended = Experiment.resume(tmp_path / "a.zarr")
+    np.testing.assert_array_equal(ended.record["status"] == Status.STOPPED, poor(ended))
+    assert ended.counts()["failed"] == 0
 
 
 def test_an_optimizer_that_does_not_look_causes_no_events_and_hears_nothing(tmp_path):
