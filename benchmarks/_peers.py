@@ -273,14 +273,14 @@ class Optuna(Peer):
 
 
 class Nevergrad(Peer):
-    """Any optimizer of Nevergrad; its newer wizards (NGOpt, NgIohTuned) crash on NumPy 2.4."""
+    """Any optimizer of Nevergrad: its newest wizards that do not crash on NumPy 2.4, as NGOpt and NgIohTuned do."""
 
-    def __init__(self, task: Task, algorithm: str = "NGOpt16") -> None:
+    def __init__(self, task: Task, algorithm: str = "") -> None:
         import nevergrad
 
         box = nevergrad.p.Array(shape=(task.dim,)).set_bounds(LOW, HIGH)
         box.random_state.seed(task.seed)
-        new = nevergrad.optimizers.registry[algorithm]
+        new = nevergrad.optimizers.registry[algorithm or ("Shiwa" if task.in_flight > 1 else "NGOpt16")]
         self._optimizer = new(box, budget=task.budget, num_workers=task.in_flight)
         if task.n_objectives > 1:
             self._optimizer.num_objectives = task.n_objectives
