@@ -187,7 +187,7 @@ class Ranking:
         no_worse = np.ones((len(above), len(below)), dtype=bool)
         for column in self._columns:
             no_worse &= np.less_equal(column[above, None], column[below])
-        beaten: NDArray[np.bool_] = no_worse.any(axis=0)
+        beaten: NDArray[np.bool_] = np.asarray(no_worse.any(axis=0))
         return beaten
 
     def density(self, slot: int) -> float:
