@@ -242,7 +242,8 @@ class Loop:
                 self._busy = self._barrier = False
             case Reported(reports):
                 for id, points in reports.items():
-                    self.reports.setdefault(id, []).extend(points)
+                    if id in self.in_flight or id in self.waiting or id in self.untold:
+                        self.reports.setdefault(id, []).extend(points)
             case Observed(stop):
                 self._busy = self._barrier = False
                 running = tuple(id for id in stop if id in self.in_flight or id in self.waiting)

@@ -10,7 +10,21 @@ from l2l_dask.cli.show import counted, summary
 from l2l_dask.errors import ReplayError, StoreError
 from l2l_dask.evaluation import Evaluation, Status
 from l2l_dask.executors import Simulated
-from l2l_dask.loop import Arrived, Asked, Capacity, Keep, Loop, Observe, Observed, Policy, Reported, Stop, Submit, Tell
+from l2l_dask.loop import (
+    Arrived,
+    Asked,
+    Capacity,
+    Keep,
+    Loop,
+    Observe,
+    Observed,
+    Policy,
+    Reported,
+    Stop,
+    Submit,
+    Tell,
+    Told,
+)
 from l2l_dask.registry import find
 from l2l_dask.reports import CURVE
 from l2l_dask.trajectory import Writer, load
@@ -296,6 +310,16 @@ def test_a_stop_that_comes_after_the_end_changes_nothing():
     done = Evaluation(0, Status.DONE, 1, (0.0,))
     assert loop.handle(Arrived((done,))) == [Keep((done,))]
     assert loop.handle(Observed((0,))) == [Tell((0,))]
+
+
+def test_a_report_that_comes_after_its_individual_was_told_is_not_looked_at():
+    loop = Loop(Policy(9))
+    loop.handle(Capacity(1))
+    loop.handle(Asked(0, 1))
+    crashed = Evaluation(0, Status.FAILED, 1, error="E")
+    assert loop.handle(Arrived((crashed,))) == [Keep((crashed,)), Tell((0,))]
+    loop.handle(Reported({0: ((1.0, 0.0),)}))
+    assert not [i for i in loop.handle(Told()) if isinstance(i, Observe)]
 
 
 def test_results_are_told_in_between_however_much_is_reported():

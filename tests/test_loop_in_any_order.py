@@ -87,11 +87,8 @@ class Simulation(RuleBasedStateMachine):
                 case Keep(evaluations):
                     assert evaluations
                     self.kept(evaluations)
-                case Observe(reports):
-                    assert self.call is None, "two calls of the optimizer at once"
-                    assert reports == {id: tuple(points) for id, points in self.unseen.items()}, "not all, or twice"
-                    assert list(reports) == sorted(reports)
-                    self.unseen, self.call = {}, instruction
+                case Observe():
+                    self.observed(instruction)
                 case Stop(ids):
                     assert set(ids) <= set(self.running) | self.waiting, "it has ended"
                     self.stopping |= set(ids)
@@ -130,6 +127,12 @@ class Simulation(RuleBasedStateMachine):
                     self.paused = paused
                 case Finish():
                     self.finish = instruction
+
+    def observed(self, look):
+        assert self.call is None, "two calls of the optimizer at once"
+        assert look.reports == {id: tuple(points) for id, points in self.unseen.items()}, "not all, or twice"
+        assert list(look.reports) == sorted(look.reports)
+        self.unseen, self.call = {}, look
 
     def kept(self, evaluations):
         for e in evaluations:
