@@ -34,6 +34,7 @@ from optimizers._adapters import (
 )
 
 _FAILED = 1e100  # cost of a failed evaluation: beyond any other, and its square is finite
+_SEVERAL = ("MOEAD", "SMSEMOA", "SPEA2", "AGEMOEA2", "GDE32NN")  # with one objective they raise in their course
 _DIRECTIONS = 100  # about so many reference directions where an algorithm needs them and none are given
 _POPULATIONS = ("GeneticAlgorithm", "PSO", "CMOPSO", "MOPSO_CD")  # they learn from whatever vectors they are told
 
@@ -94,11 +95,14 @@ class PymooAlgorithm(Optimizer):
         self._welcomes = any(c.__name__ in _POPULATIONS for c in getattr(make, "__mro__", ()))
         declare(self, max_objectives=1 if single else None)
         refuse_objectives(algorithm, self.max_objectives, len(self.objectives))
+        if len(self.objectives) == 1 and any(c.__name__ in _SEVERAL for c in getattr(make, "__mro__", ())):
+            raise OptimizerError(f"{algorithm} needs at least 2 objectives, got 1: choose GA, DE, PSO, CMAES or NSGA2")
         self._name, self._units = algorithm, Units(space)
         self._global = GlobalRandomness(library_seed(seed))
         with self._calling():
             self._algorithm: Any = self._built(make, given)
-        self._generation: Any = None  # pymoo's population: of which _handed rows are out, the others to be so
+        self._asked: Any = None  # what pymoo wants to be told: a population, or one individual
+        self._generation: Any = None  # the same, as a population
         self._x, self._cost = self._no_x(), np.empty((0, len(self.objectives)))
         self._rows: dict[int, int] = {}  # id -> row of the generation
         self._open: list[int] = []  # rows that are not handed out yet, in reverse
@@ -153,8 +157,13 @@ class PymooAlgorithm(Optimizer):
 
     def _draw(self) -> None:
         """Let the algorithm breed a generation."""
+        from pymoo.core.individual import Individual
+        from pymoo.core.population import Population
+
         with self._calling():
-            self._generation = self._algorithm.ask() if self._algorithm.has_next() else None
+            self._asked = self._algorithm.ask() if self._algorithm.has_next() else None
+        single = isinstance(self._asked, Individual)
+        self._generation = Population.create(self._asked) if single else self._asked
         if self._generation is None or not len(self._generation):
             self._finished, self._generation = True, None
             return
@@ -188,7 +197,7 @@ class PymooAlgorithm(Optimizer):
 
         with self._calling():
             self._algorithm.evaluator.eval(StaticProblem(self._problem, F=self._cost[self._fresh]), self._generation)
-            self._algorithm.tell(infills=self._generation)
+            self._algorithm.tell(infills=self._asked)
 
     def _tell(self, evaluations: Evaluations) -> None:
         for id, x, cost in zip(evaluations.ids.tolist(), evaluations.x, evaluations.cost, strict=True):
@@ -229,7 +238,7 @@ def _options(make: Any) -> set[str]:
     if not modules or "pymoo.algorithms.soo.nonconvex.cmaes" in modules:  # which hands on all options of cma
         return set()
     classes = [c for name in modules for c in vars(sys.modules[name]).values() if isinstance(c, type)]
-    taken = {name for c in classes if c.__module__ in modules for name in inspect.signature(c.__init__).parameters}
+    taken = {name for c in classes if c.__module__ in modules for name in inspect.signature(c).parameters}
     return taken - {"self", "args", "kwargs", "seed", "termination"}
 
 

@@ -144,6 +144,12 @@ def test_an_algorithm_for_one_objective_refuses_two(name):
         PymooAlgorithm(CUBE, TWO, algorithm=name)
 
 
+@pytest.mark.parametrize("name", ["MOEAD", "SMSEMOA"])
+def test_an_algorithm_for_several_objectives_refuses_one(name):
+    with pytest.raises(OptimizerError, match=rf"^{name} needs at least 2 objectives, got 1: choose GA"):
+        PymooAlgorithm(CUBE, COST, algorithm=name)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
