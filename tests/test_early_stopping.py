@@ -345,3 +345,35 @@ def test_on_a_virtual_cluster_a_stop_frees_its_worker_at_that_report(tmp_path, m
     assert [len(ended.saved(id)[CURVE]) for id in range(30)] == [2 if bad else STEPS for bad in poor(ended)]
     assert virtual.now < 30 * 10 / 3
     assert len(load(tmp_path / "a.zarr")) == 30
+
+
+def many_segments(patch):
+    patch.setattr("l2l_dask.trajectory.writer._SEGMENT_BYTES", 2000)
+    patch.setattr("l2l_dask.trajectory.writer._SHARE", 1)
+    patch.setattr("l2l_dask.driver._FOLD", -1.0)
+
+
+def test_a_journal_that_lost_what_was_seen_is_noticed_and_the_record_can_be_trusted(tmp_path, monkeypatch, caplog):
+    with monkeypatch.context() as patch:
+        many_segments(patch)
+        search(curve, tmp_path / "a.zarr").run()
+    segments = sorted((tmp_path / "a.zarr/.l2l").glob("journal-*.log"))
+    assert len(segments) > 3
+    segments[1].unlink()
+    with pytest.raises(ReplayError, match=r"event \d+, at which it looked at learning curves, is lost.*--trust-record"):
+        Experiment.resume(tmp_path / "a.zarr", evaluations=40, optimizer=Strict)
+    assert "looks at learning curves are lost" in caplog.text
+    ended = Experiment.resume(tmp_path / "a.zarr", evaluations=40, optimizer=Strict, trust_record=True)
+    np.testing.assert_array_equal(ended.record["status"] == Status.STOPPED, poor(ended))
+
+
+def test_what_was_seen_is_resumed_from_all_segments_of_the_journal(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        many_segments(patch)
+        search(curve, tmp_path / "a.zarr", evaluations=12).run()
+    for _ in range(2):  # the second finds nothing of it in the newest segment
+        writer = Writer(tmp_path / "a.zarr", SPACE)
+        seen = [event for event in writer.record.events() if event.reports]
+        writer.close()
+        assert sum(bool(event.stop) for event in seen) == load(tmp_path / "a.zarr").counts()["stopped"] > 0
+    assert [e.number for e in writer.record.events()] == list(range(writer.record.n_events))

@@ -68,6 +68,10 @@ def test_what_would_never_end_is_stopped_on_a_cluster(client, tmp_path):
     assert len(set(ended.record["worker"].tolist())) == 2
 
 
+def test_what_would_never_end_is_stopped_on_the_embedded_cluster(tmp_path):
+    check(search(until_stopped, tmp_path / "a.zarr", cluster="local", workers=1).run())
+
+
 def test_the_child_processes_stay_warm_when_what_they_evaluate_is_stopped(client, tmp_path):
     def fitness(params, context):
         context.save("pid", [os.getpid()])
