@@ -21,6 +21,8 @@ from l2l_dask.parameters import column
 from l2l_dask.space import Floats, Space
 
 _TRIES = 3  # draws until one is within the bounds; the last is projected onto them
+_LOOKED_AT_EVERY = 5  # updates: the library's criteria cost as much as its update
+_OF_STEPS = 0.7  # a in `tell_late`
 _FAR = 1e9  # in units of an unbounded parameter's scale: on a plateau the mean must not drift to infinity
 
 
@@ -69,14 +71,15 @@ class Strategy:
         new: Any = SepCMA if self.separable else CMA
         self.library = new(np.array(mean, dtype=float), float(sigma), seed=0, population_size=pop_size)
         self.pop_size: int = self.library.population_size
-        self._rates = self.library._c1, self.library._cmu
         self.n_told = 0
         self._dim = space.dim
         discrete = space.n_values > 0
         self._box = space.bounded & ~discrete
-        self._boxed, self._free = bool(self._box.any()), not space.bounded.all()
+        self._boxed, self._all_boxed = bool(self._box.any()), bool(self._box.all())
+        self._free = not space.bounded.all()
         self._margin = Margin(space, 1.0 / (space.dim * self.pop_size)) if discrete.any() else None
         self._root: Floats | None = None
+        self._origin: tuple[Floats, float] | None = None
 
     @property
     def generation(self) -> int:
@@ -90,6 +93,13 @@ class Strategy:
     @property
     def sigma(self) -> float:
         return float(self.library._sigma)
+
+    @property
+    def origin(self) -> tuple[Floats, float]:
+        """Copies of m and sigma, which no update changes."""
+        if self._origin is None:
+            self._origin = self.mean.copy(), self.sigma
+        return self._origin
 
     @property
     def variances(self) -> Floats:
@@ -106,14 +116,14 @@ class Strategy:
             What is to be evaluated, integers not yet moved to the middle of their bin.
         raw : (dim,) array
         """
-        for attempt in range(_TRIES):
+        for _ in range(_TRIES):
             raw = self.mean + self.library._sigma * self._correlated(rng.standard_normal(self._dim))
-            if not self._boxed or attempt == _TRIES - 1:
+            if not self._boxed:
                 break
-            inside = (raw >= 0.0) & (raw <= 1.0)
-            if inside.all() or inside[self._box].all():
+            boxed = raw if self._all_boxed else raw[self._box]
+            if boxed.min() >= 0.0 and boxed.max() <= 1.0:
                 break
-        if self._boxed:
+        else:
             np.clip(raw, 0.0, 1.0, out=raw, where=self._box)
         if self._free:
             np.clip(raw, -_FAR, _FAR, out=raw)
@@ -134,12 +144,7 @@ class Strategy:
         long steps need to be tightly renormalized" [3]_.
         """
         n, step = self._dim, (raw - self.mean) / self.sigma
-        if self.separable:
-            white = step / self.library._eigen_decomposition()
-        else:
-            b, d = self.library._eigen_decomposition()
-            white = step.dot(b) / d
-        length = np.sqrt(np.square(white).sum(axis=1))
+        length = np.sqrt(np.square(self._white(step)).sum(axis=1))
         longest = math.sqrt(n) + 2.0 * n / (n + 2.0)
         long = length > longest
         if long.any():
@@ -147,27 +152,85 @@ class Strategy:
             raw[long] = self.mean + self.sigma * step[long] * (longest / length[long])[:, None]
         return raw
 
-    def tell(self, raw: Floats, cost: Floats, *, rate: float = 1.0) -> None:
-        """Update from exactly ``pop_size`` raw vectors (pop_size, dim) and their costs, all finite.
+    def _white(self, step: Floats) -> Floats:
+        """Turn y (k, dim) into D^-1 B^T y, whose length is that of C^(-1/2) y."""
+        if self.separable:
+            scaled: Floats = step / self.library._eigen_decomposition()
+            return scaled
+        b, d = self.library._eigen_decomposition()
+        white: Floats = step.dot(b) / d
+        return white
 
-        ``rate`` multiplies the learning rates c_1 and c_mu of C.
-        """
-        library = self.library
-        library._c1, library._cmu = rate * self._rates[0], rate * self._rates[1]
+    def tell(self, raw: Floats, cost: Floats) -> None:
+        """Update from exactly ``pop_size`` raw vectors (pop_size, dim) and their costs, all finite: the library's."""
         with np.errstate(all="ignore"):  # a run that has degenerated is over: see `stopped`
-            library.tell(list(zip(raw, cost.tolist(), strict=True)))
-            self.n_told += len(raw)
-            self._root = None
-            if self._margin is not None:
-                scale = self.sigma * np.sqrt(self.variances[self._margin.where])
-                self._margin.correct(self.mean, scale)
+            self.library.tell(list(zip(raw, cost.tolist(), strict=True)))
+        self._told(len(raw))
+
+    def tell_late(self, parents: Floats, steps: Floats, cost: Floats) -> None:
+        r"""Update from results of candidates that were drawn from earlier distributions.
+
+        Three steps are told apart. The mean moves to the weighted mean of the parents, :math:`m + \sigma y_w` ([1]_,
+        eq. 41 and 42). C learns from the steps with which the candidates were drawn (eq. 47, the rank-mu part), their
+        ranks among each other, and from the path of :math:`y_w` (eq. 45). Sigma learns (eq. 43 and 44) from a path of
+        :math:`a s_w + (1 - a) y_w`, where :math:`s_w` is the weighted mean of the steps of the best candidates:
+        without selection its length is what eq. 44 expects, however old the candidates are, while parents that stay the
+        same make :math:`y_w` short and sigma shrink; alone, :math:`s_w` does not know how far the mean has gone since.
+
+        Parameters
+        ----------
+        parents : (mu, dim) array
+            Raw, the best first.
+        steps : (lambda, dim) array
+            (x - m) / sigma at the time when it was drawn, the best candidate first.
+        cost : (lambda,) array
+            Ascending.
+        """
+        lib, n, mu = self.library, self._dim, self.pop_size // 2
+        w = lib._weights
+        with np.errstate(all="ignore"):
+            y_w = w[:mu] @ ((self.clipped(parents) - lib._mean) / lib._sigma)
+            path = _OF_STEPS * (w[:mu] @ steps[:mu]) + (1.0 - _OF_STEPS) * y_w
+            white_path = self._white(path)
+            if not self.separable:
+                white_path = lib._eigen_decomposition()[0].dot(white_path)
+            length = np.square(self._white(steps[: len(w)])).sum(axis=1)
+            lib._g += 1
+            place = 2 * (lib._g % lib._funhist_term)
+            lib._funhist_values[place : place + 2] = cost[0], cost[-1]
+            lib._mean += lib._sigma * y_w
+            c_s, c_c = lib._c_sigma, lib._cc
+            lib._p_sigma = (1 - c_s) * lib._p_sigma + math.sqrt(c_s * (2 - c_s) * lib._mu_eff) * white_path
+            norm = np.linalg.norm(lib._p_sigma)
+            lib._sigma *= math.exp(min(1.0, c_s / lib._d_sigma * (norm / lib._chi_n - 1)))  # at most 1: [3]
+            h = norm / math.sqrt(1 - (1 - c_s) ** (2 * (lib._g + 1))) < (1.4 + 2 / (n + 1)) * lib._chi_n
+            lib._pc = (1 - c_c) * lib._pc + float(h) * math.sqrt(c_c * (2 - c_c) * lib._mu_eff) * y_w
+            w_io = w * np.where(w >= 0, 1.0, n / (length + 1e-8))  # eq. 46
+            learned = steps[: len(w)]
+            if self.separable:
+                rank_one, rank_mu = np.square(lib._pc), w_io @ np.square(learned)
+            else:
+                rank_one, rank_mu = np.outer(lib._pc, lib._pc), (learned.T * w_io) @ learned
+            kept = 1 + lib._c1 * float(not h) * c_c * (2 - c_c) - lib._c1 - lib._cmu * w.sum()
+            lib._C = kept * lib._C + lib._c1 * rank_one + lib._cmu * rank_mu
+            lib._B = lib._D = None
+        self._told(len(steps))
+
+    def _told(self, n: int) -> None:
+        self.n_told += n
+        self._root = self._origin = None
+        if self._margin is not None:
+            with np.errstate(all="ignore"):
+                self._margin.correct(self.mean, self.sigma * np.sqrt(self.variances[self._margin.where]))
 
     @property
     def stopped(self) -> bool:
-        """Whether the run is over by the library's criteria, or by its numbers."""
+        """Whether the run is over by its numbers or, which is looked at after every fifth update, by the library's."""
         library = self.library
-        if not (np.isfinite(library._mean).all() and 0.0 < library._sigma < math.inf and np.isfinite(library._C).all()):
+        if not (0.0 < library._sigma < math.inf and math.isfinite(library._mean.sum() + library._C.sum())):
             return True
+        if library.generation % _LOOKED_AT_EVERY:
+            return False
         with np.errstate(all="ignore"):
             return bool((self.variances <= 0.0).any() or library.should_stop())
 
