@@ -38,7 +38,8 @@ class _Batch:
     """The solutions of one emitter of CMA-ME that are being evaluated."""
 
     emitter: Any
-    solutions: Floats
+    solutions: Floats  # in units of sigma
+    inside: Floats  # encoded, the nearest within the bounds
     asked: int = 0
     results: dict[int, _Elite] = field(default_factory=dict)  # those that succeeded, by row
     told: int = 0
@@ -120,6 +121,7 @@ class MAPElites(Optimizer):
         self._objective = [list(self.objectives.names).index(m) if m in self._others else None for m in self.measures]
         self._dimension = [None if m in self._others else space.labels.index(m) for m in self.measures]
         self.bins = self._binned(bins)
+        self._strides = np.append(np.cumprod(self.bins[:0:-1])[::-1], 1)  # of the cells' numbers
         self._low, self._high = self._ends(ranges)
         self._ready = bool(np.isfinite(self._low).all())
         self._early: list[_Elite] = []  # results that await the ranges
@@ -213,7 +215,7 @@ class MAPElites(Optimizer):
         for i in range(n):
             id = self.n_asked + i
             if id < self.pop_size or not self._elites:
-                x[i] = self._operators.repair(self.space.sample(self.rng, 1)[0])
+                x[i] = self.space.sample(self.rng, 1)[0]
                 continue
             emitted = self._emitted(id) if self._ribs is not None else None
             if emitted is not None:
@@ -221,52 +223,53 @@ class MAPElites(Optimizer):
                 continue
             parent = self._elites[int(self.rng.random() * len(self._elites))]
             x[i], info[i, 0] = self._mutant(parent.x), parent.id
-        return Candidates(
-            x, {"generation": np.arange(self.n_asked, self.n_asked + n) // self.pop_size, "parents": info}
-        )
+        generation = np.arange(self.n_asked, self.n_asked + n) // self.pop_size
+        return Candidates(self._operators.repair(x), {"generation": generation, "parents": info})
 
     def _mutant(self, x: Floats) -> Floats:
         steps = self.rng.standard_normal(len(x)) * self._scale
         if not self._mixed:
-            return self._operators.repair(x + steps)
+            return x + steps
         picked = ~self._discrete | (self.rng.random(len(x)) < 1.0 / len(x))
         if not picked.any():
             picked[int(self.rng.random() * len(x))] = True
         where = picked.nonzero()[0]
-        return self._operators.repair(self._operators.mutate(self.rng, x, where, steps[where]))
+        return self._operators.mutate(self.rng, x, where, steps[where])
 
     def _tell(self, evaluations: Evaluations) -> None:
-        for i, id in enumerate(evaluations.ids.tolist()):
-            batch, row = self._flying.pop(id, (None, 0))
-            elite = None
-            if np.isfinite(evaluations.cost[i]).all():
-                x, cost = evaluations.x[i].copy(), evaluations.cost[i]
-                elite = _Elite(id, x, float(cost[0]), self._measured(x, cost))
-                self._keep(elite)
-            if batch is not None:
-                self._learn(batch, row, elite)
+        x, cost, ids = evaluations.x, evaluations.cost, evaluations.ids.tolist()
+        measured = np.empty((len(ids), len(self.measures)))
+        for k, (objective, dimension) in enumerate(zip(self._objective, self._dimension, strict=True)):
+            measured[:, k] = cost[:, objective] if dimension is None else x[:, dimension]
+        good = np.asarray(np.isfinite(cost).all(axis=1))
+        elites = [
+            _Elite(id, x[i].copy(), float(cost[i, 0]), measured[i]) if fine else None
+            for i, (id, fine) in enumerate(zip(ids, good.tolist(), strict=True))
+        ]
+        self._keep([elite for elite in elites if elite is not None], measured[good])
+        for id, elite in zip(ids, elites, strict=True):
+            if id in self._flying:
+                self._learn(*self._flying.pop(id), elite)
             elif elite is not None and self._archive is not None:
                 self._unseen.append(elite)
-                if len(self._unseen) >= _UNSEEN:
-                    self._show()
+        if len(self._unseen) >= _UNSEEN:
+            self._show()
 
-    def _measured(self, x: Floats, cost: Floats) -> Floats:
-        pairs = zip(self._objective, self._dimension, strict=True)
-        return np.array([x[d] if d is not None else cost[o] for o, d in pairs])
-
-    def _keep(self, elite: _Elite) -> None:
-        """Put a result into its cell if it is the first there or better, once the ranges are known."""
+    def _keep(self, results: list[_Elite], measured: Floats) -> None:
+        """Put results into their cells, each if it is the first there or better, once the ranges are known."""
         if not self._ready:
-            self._early.append(elite)
+            self._early += results
             if len(self._early) >= self.pop_size:
                 self._span()
             return
-        cell = int(np.ravel_multi_index(tuple(self._cell(elite.measures)), tuple(self.bins)))
-        index = self._cells.setdefault(cell, len(self._elites))
-        if index == len(self._elites):
-            self._elites.append(elite)
-        elif elite.cost < self._elites[index].cost:
-            self._elites[index] = elite
+        place = np.floor((measured - self._low) / (self._high - self._low) * self.bins)
+        place = np.minimum(np.maximum(place, 0), self.bins - 1).astype(np.int64)
+        for elite, cell in zip(results, (place @ self._strides).tolist(), strict=True):
+            index = self._cells.setdefault(cell, len(self._elites))
+            if index == len(self._elites):
+                self._elites.append(elite)
+            elif elite.cost < self._elites[index].cost:
+                self._elites[index] = elite
 
     def _span(self) -> None:
         """Let the ranges that nobody gave be those of the first results."""
@@ -277,12 +280,7 @@ class MAPElites(Optimizer):
         self._low = np.where(unknown, np.where(equal, low - 0.5, low), self._low)
         self._high = np.where(unknown, np.where(equal, high + 0.5, high), self._high)
         self._ready, early, self._early = True, self._early, []
-        for elite in early:
-            self._keep(elite)
-
-    def _cell(self, measures: Floats) -> NDArray[np.int64]:
-        place = np.floor((measures - self._low) / (self._high - self._low) * self.bins)
-        return np.clip(place, 0, self.bins - 1).astype(np.int64)
+        self._keep(early, measured)
 
     def _emitted(self, id: int) -> Floats | None:
         """Return the next solution of CMA-ME's emitters; None if all of them await results."""
@@ -293,7 +291,8 @@ class MAPElites(Optimizer):
             if batch.asked < len(batch.solutions):
                 batch.asked += 1
                 self._flying[id] = batch, batch.asked - 1
-                return self._operators.repair(self.space.clip(batch.solutions[batch.asked - 1]))
+                inside: Floats = batch.inside[batch.asked - 1]
+                return inside
             self._turn += 1
         return None
 
@@ -313,7 +312,11 @@ class MAPElites(Optimizer):
         seed = int(self.rng.integers(2**32))
         es = "cma_es" if self.space.dim <= _DENSE else "sep_cma_es"
         emitter = make_emitter(self._archive, x0=start, sigma0=self.sigma, ranker="2imp", es=es, seed=seed)
-        return _Batch(emitter, np.array(emitter.ask()) * self._units)
+        return _Batch(emitter, *self._asked(emitter))
+
+    def _asked(self, emitter: Any) -> tuple[Floats, Floats]:
+        solutions = np.array(emitter.ask())
+        return solutions, self.space.clip(solutions * self._units)
 
     @property
     def _units(self) -> Floats:
@@ -350,8 +353,8 @@ class MAPElites(Optimizer):
             cost[rows], measures[rows] = [elite.cost for elite in elites], self._unit([e.measures for e in elites])
             value[~np.isin(np.arange(n), rows)] = value[rows].min() - 1.0
         value = np.where(np.isfinite(value), value, 0.0)
-        batch.emitter.tell(batch.solutions / self._units, -cost, measures, {"status": status, "value": value})
-        batch.solutions = np.array(batch.emitter.ask()) * self._units
+        batch.emitter.tell(batch.solutions, -cost, measures, {"status": status, "value": value})
+        batch.solutions, batch.inside = self._asked(batch.emitter)
         batch.asked, batch.told, batch.results = 0, 0, {}
 
     def _adopt(self, ids: Ids, x: Floats) -> None:  # noqa: ARG002
