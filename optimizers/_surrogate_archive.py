@@ -1,0 +1,122 @@
+"""What a surrogate-assisted CMA-ES remembers: the last results, in the coordinates of its distribution."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l2l_dask.space import Floats
+from optimizers._cma import Strategy
+
+
+class Frame:
+    """The coordinates in which the present distribution N(m, sigma^2 C) is the standard normal one."""
+
+    def __init__(self, strategy: Strategy) -> None:
+        self._mean, self._sigma = strategy.mean.copy(), strategy.sigma
+        root = strategy.library._eigen_decomposition()
+        self._rotation: Floats | None = None if strategy.separable else root[0]
+        self._scale: Floats = root if strategy.separable else root[1]
+
+    def white(self, x: Floats) -> Floats:
+        """Return the coordinates of vectors (k, n) in this frame."""
+        y = (x - self._mean) / self._sigma
+        return np.asarray((y if self._rotation is None else y.dot(self._rotation)) / self._scale)
+
+    def coloured(self, z: Floats) -> Floats:
+        """Return the vectors (k, n) with these coordinates."""
+        y = z * self._scale
+        return np.asarray(self._mean + self._sigma * (y if self._rotation is None else y.dot(self._rotation.T)))
+
+
+class Archive:
+    """The last ``capacity`` results of a run, oldest first.
+
+    Attributes
+    ----------
+    x : (count, n) array
+        What was evaluated.
+    raw : (count, n) array
+        The same before integers were moved to the middle of their bin.
+    cost : (count,) array
+    added : int
+        How many were added, whether they are still among the last or not.
+    best : tuple of float and (n,) array
+        Cost and raw vector of the best of the run, whether it is still among the last or not.
+    """
+
+    def __init__(self, dim: int, capacity: int) -> None:
+        self._capacity = capacity
+        self._start = self._end = 0
+        self._x, self._raw, self._cost = np.empty((64, dim)), np.empty((64, dim)), np.empty(64)
+        self.added = 0
+        self.best = (math.inf, np.zeros(dim))
+
+    def __len__(self) -> int:
+        return self._end - self._start
+
+    @property
+    def forgotten(self) -> int:
+        """How many results came before the first that is kept."""
+        return self.added - len(self)
+
+    @property
+    def x(self) -> Floats:
+        return self._x[self._start : self._end]
+
+    @property
+    def raw(self) -> Floats:
+        return self._raw[self._start : self._end]
+
+    @property
+    def cost(self) -> Floats:
+        return self._cost[self._start : self._end]
+
+    def add(self, x: Floats, raw: Floats, cost: float) -> None:
+        if self._end == len(self._cost):
+            self._make_room()
+        self._x[self._end], self._raw[self._end], self._cost[self._end] = x, raw, cost
+        self._end += 1
+        self.added += 1
+        self._start = max(self._start, self._end - self._capacity)
+        if cost < self.best[0]:
+            self.best = (cost, raw.copy())
+
+    def _make_room(self) -> None:
+        """Move what is kept to the front of arrays that are large enough: seldom, so that an addition is cheap."""
+        kept = len(self)
+        size = min(2 * self._capacity, 2 * len(self._cost))
+        arrays = []
+        for old, values in ((self._x, self.x), (self._raw, self.raw), (self._cost, self.cost)):
+            new = np.empty((size, *old.shape[1:]))
+            new[:kept] = values
+            arrays.append(new)
+        self._x, self._raw, self._cost = arrays
+        self._start, self._end = 0, kept
+
+    def nearest(self, frame: Frame, count: int) -> tuple[NDArray[np.intp], Floats]:
+        """Return which ``count`` results (all, if there are fewer) are nearest to the mean, and where, best first.
+
+        Returns
+        -------
+        which : (k,) array
+            Rows of :attr:`x`.
+        z : (k, n) array
+        """
+        z = frame.white(self.x)
+        which = np.arange(len(z))
+        if count < len(z):
+            which = np.argpartition(np.square(z).sum(axis=1), count - 1)[:count]
+            which.sort()  # equals in the order in which they came
+        which = which[np.argsort(self.cost[which], kind="stable")]
+        return which, z[which]
+
+
+def positions(of: NDArray[np.intp], where: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return at which position in ``where`` each of ``of`` stands, or -1."""
+    order = np.argsort(where)
+    found = np.minimum(np.searchsorted(where, of, sorter=order), len(where) - 1)
+    place = order[found]
+    return np.where(where[place] == of, place, -1)
