@@ -18,6 +18,8 @@ HARD_SPACES = {name: default_spaces()[name] for name in ("two-point", "condition
 
 # What an optimizee that is observed saves, made from the encoded vector.
 OUTPUTS = {"observation": lambda x: np.array([x[0], x.sum()]), "target": lambda x: np.array([0.3, 0.3 * len(x)])}
+# Libraries that take milliseconds for each: fewer, which is still beyond their first, random ones.
+EVALUATIONS = {"optuna": 20, "nevergrad": 40}
 
 VARIANTS = [
     ("genetic", {"pop_size": 2}),
@@ -72,7 +74,7 @@ def name(request):
 
 
 def test_it_keeps_the_contract_with_its_defaults(name):
-    check_optimizer(find("optimizers", name), outputs=OUTPUTS)
+    check_optimizer(find("optimizers", name), outputs=OUTPUTS, evaluations=EVALUATIONS.get(name, 120))
 
 
 @pytest.mark.parametrize(("name", "given"), VARIANTS, ids=str)
