@@ -262,6 +262,16 @@ def test_an_optimum_in_a_corner_is_reached_exactly():
     assert (x == 0).all(axis=1).any()
 
 
+@pytest.mark.parametrize(
+    ("given", "size"),
+    [({"workers": 32}, 8), ({"workers": 130}, 33), ({"workers": 130, "synchronous": True}, 8)],
+    ids=str,
+)
+def test_no_more_than_four_populations_are_in_flight(given, size):
+    assert build(BOX, **given).pop_size == size
+    assert build(BOX, pop_size=5, **given).pop_size == 5
+
+
 def test_ipop_doubles_the_population_and_starts_elsewhere():
     optimizer = build(Real(0, 1, shape=(2,)), seed=3)
     sizes, means, run = [optimizer.strategy.pop_size], [optimizer.strategy.mean.copy()], 0
@@ -378,6 +388,7 @@ def test_categoricals_are_refused_and_others_named():
         ("separable", 1),
         ("n_iteration", 0),
         ("stop_criterion", "low"),
+        ("workers", 0),
     ],
 )
 def test_an_option_out_of_range_is_refused_in_one_line_that_names_it(option, value):
@@ -387,11 +398,13 @@ def test_an_option_out_of_range_is_refused_in_one_line_that_names_it(option, val
 
 @pytest.mark.parametrize(
     "given",
-    [{"synchronous": True}, {"pop_size": 4, "restarts": "bipop", "sigma": 1e-4}, {"separable": True, "pop_size": 5}],
+    [{"synchronous": True}, {"pop_size": 4, "restarts": "bipop", "sigma": 1e-4}, {"separable": True, "workers": 30}],
     ids=str,
 )
 def test_it_keeps_the_contract_with_other_options(given):
-    spaces = {name: SPACES[name] for name in ("real", "one-dimensional", "logarithmic", "integer")}
-    spaces["unbounded"] = Space({"w": Real(loc=1.0, scale=5.0), "n": Integer(1, 9)})
-    spaces["conditional"] = Space({"n": Integer(1, 3), "a": Real(0, 1, when={"n": [2, 3]})})
-    check_optimizer(partial(CMAES, **given), spaces=spaces, evaluations=40)
+    spaces = {
+        "logarithmic": SPACES["logarithmic"],
+        "unbounded": Space({"w": Real(loc=1.0, scale=5.0), "n": Integer(1, 9)}),
+        "conditional": Space({"n": Integer(1, 3), "a": Real(0, 1, when={"n": [2, 3]})}),
+    }
+    check_optimizer(partial(CMAES, **given), spaces=spaces, evaluations=30)
