@@ -113,9 +113,22 @@ class LQModel:
         return np.asarray(self._base + self._y[rows] - residual)
 
     @property
+    def origin(self) -> Floats:
+        """The best point (n,)."""
+        return self._origin
+
+    @property
     def gradient(self) -> Floats:
         """The gradient (n,) at the best point."""
         return np.asarray(self.beta[1 : self._dim + 1] / self._scale)
+
+    @property
+    def curvature(self) -> Floats:
+        """The second derivatives (n,) along the axes; tiny where there is none."""
+        n = self._dim
+        h = 2.0 * self.beta[n + 1 : 2 * n + 1] / self._scale**2 if self.kind >= DIAGONAL else np.zeros(n)
+        tiny = np.finfo(float).tiny
+        return np.asarray(np.where(np.abs(h) < tiny, tiny, h))
 
     @property
     def hessian(self) -> Floats:
@@ -123,24 +136,34 @@ class LQModel:
         n = self._dim
         h: Floats = np.zeros((n, n))
         if self.kind == FULL:
-            h[_pairs(n)] = self.beta[2 * n + 1 :]
+            h[_pairs(n)] = self.beta[2 * n + 1 :] / self._scale**2
             h += h.T
-        if self.kind >= DIAGONAL:
-            h.flat[:: n + 1] = 2.0 * self.beta[n + 1 : 2 * n + 1]
-        h /= self._scale * self._scale
+        h.flat[:: n + 1] = self.curvature
         return h
 
-    def stationary(self) -> Floats:
-        """Return where the gradient vanishes; the linear model's is infinitely far along the descent: any such point.
 
-        Where the Hessian has negative eigenvalues this is no minimum; who evaluates it learns that.
-        """
-        slope = self.gradient
-        if self.kind == LINEAR:
-            length = float(np.sqrt(slope.dot(slope)))
-            return self._origin - (1e6 * self._scale / length) * slope if length > 0 else self._origin.copy()
-        if self.kind == DIAGONAL:
-            curvature = self.hessian.diagonal()
-            tiny = np.finfo(float).tiny
-            return np.asarray(self._origin - slope / np.where(np.abs(curvature) < tiny, tiny, curvature))
-        return np.asarray(self._origin - np.linalg.lstsq(self.hessian, slope, rcond=1e-13)[0])
+def stationary(x: Floats, gradient: Floats, hessian: Floats, box: NDArray[np.bool_]) -> Floats:
+    """Return where the gradient of a quadratic function vanishes, or points out of the box [0, 1].
+
+    By active sets: elements that would leave the box are held at its faces, and the others are found anew. Where the
+    Hessian has negative eigenvalues the result is no minimum; who evaluates it learns that.
+
+    Parameters
+    ----------
+    x : (n,) array
+        Where ``gradient`` is taken.
+    gradient : (n,) array
+    hessian : (n, n) array
+    box : (n,) array of bool
+        The elements that are bounded.
+    """
+    step, free = np.zeros(len(x)), np.ones(len(x), dtype=bool)
+    while free.any():
+        slope = gradient[free] + hessian[np.ix_(free, ~free)].dot(step[~free])
+        step[free] = -np.linalg.lstsq(hessian[np.ix_(free, free)], slope, rcond=1e-13)[0]
+        leaves = free & box & ((x + step < 0.0) | (x + step > 1.0))
+        if not leaves.any():
+            break
+        step[leaves] = np.clip(x + step, 0.0, 1.0)[leaves] - x[leaves]
+        free &= ~leaves
+    return x + step

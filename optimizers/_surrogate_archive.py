@@ -30,6 +30,16 @@ class Frame:
         y = z * self._scale
         return np.asarray(self._mean + self._sigma * (y if self._rotation is None else y.dot(self._rotation.T)))
 
+    def gradient(self, z: Floats) -> Floats:
+        """Return the gradient (n,) of a function by x, given that by the coordinates."""
+        y = z / self._scale / self._sigma
+        return y if self._rotation is None else self._rotation.dot(y)
+
+    def hessian(self, z: Floats) -> Floats:
+        """Return the second derivatives (n, n) of a function by x, given those by the coordinates."""
+        y = z / np.outer(self._scale, self._scale) / self._sigma**2
+        return y if self._rotation is None else self._rotation.dot(y).dot(self._rotation.T)
+
 
 class Archive:
     """The last ``capacity`` results of a run, oldest first.

@@ -13,7 +13,7 @@ from l2l_dask.evaluation import Candidates, Evaluations, Ids, Objectives
 from l2l_dask.optimizer import Optimizer
 from l2l_dask.space import Floats, Space
 from optimizers._cma import Strategy, centre
-from optimizers._lq_model import DIAGONAL, FULL, LINEAR, LQModel, coefficients, kendall_tau
+from optimizers._lq_model import DIAGONAL, FULL, LINEAR, LQModel, coefficients, kendall_tau, stationary
 from optimizers._options import check_count, check_number
 from optimizers._surrogate_archive import Archive, Frame, positions
 
@@ -25,6 +25,7 @@ _REFIT = 50  # results and updates between fits: its coefficients divided by thi
 _VALIDATED = 15  # results that tau is computed of, at least: [1], algorithm 2
 _FEWEST = 3  # results before there is a model: [1], algorithm 2
 _PER_UPDATE = 10  # candidates in flight for each result that an update waits for
+_FAR = 1e6  # steps along the linear model's slope, in encoded units
 _TOLERANCE = 1e-11  # range of the best costs of the last updates: the run has converged
 
 
@@ -199,10 +200,19 @@ class SurrogateCMAES(Optimizer):
         return kendall_tau(cost, predicted)
 
     def _optimum(self, model: LQModel) -> Floats:
-        """Return the model's optimum as a raw vector (1, dim), its step from the mean clipped."""
+        """Return the model's optimum within the bounds as a raw vector (1, dim), its step from the mean clipped."""
         assert self._frame is not None
         with np.errstate(all="ignore"):
-            raw = self._frame.coloured(model.stationary()[None])
+            frame = self._frame
+            x = frame.coloured(model.origin[None])[0]
+            gradient = frame.gradient(model.gradient)
+            if model.kind == LINEAR:  # a corner of the box, or far away
+                x = x - _FAR * gradient / np.abs(gradient).max()
+            elif model.kind == DIAGONAL:
+                x = frame.coloured((model.origin - model.gradient / model.curvature)[None])[0]
+            elif np.isfinite(gradient).all():
+                x = stationary(x, gradient, frame.hessian(model.hessian), self._box)
+            raw = self._inside(x[None])
             raw = self.strategy.clipped(raw) if np.isfinite(raw).all() else self.strategy.mean[None].copy()
         return self._inside(raw)
 
