@@ -68,9 +68,9 @@ class Optimizer(ABC):
     source: ClassVar[str] = ""
     asynchronous: bool = True
     spaces: ClassVar[frozenset[str]] = ALL_SPACES
-    max_objectives: ClassVar[int | None] = 1
+    max_objectives: int | None = 1
     needs: tuple[str, ...] = ()
-    replay: ClassVar[Literal["exact", "tell"]] = "exact"
+    replay: Literal["exact", "tell"] = "exact"
     explanation: str = ""
 
     def __init__(self, space: Space, objectives: Objectives, *, seed: int = 0) -> None:

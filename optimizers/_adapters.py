@@ -158,11 +158,6 @@ class GlobalRandomness:
                 np.random.set_state(state)
 
 
-def declare(optimizer: Optimizer, **attributes: Any) -> None:
-    """Set what depends on the library's algorithm and is an attribute of the class elsewhere."""
-    vars(optimizer).update(attributes)
-
-
 def refuse_objectives(name: str, most: int | None, n: int) -> None:
     """Refuse more objectives than a library's algorithm takes.
 

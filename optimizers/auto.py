@@ -54,7 +54,7 @@ class Auto(Optimizer):
     """
 
     source: ClassVar[str] = "the comparison in benchmarks/bbob.py, and what the algorithms can search"
-    max_objectives: ClassVar[int | None] = None
+    max_objectives: int | None = None
 
     def __init__(
         self,

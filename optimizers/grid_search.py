@@ -41,7 +41,7 @@ class GridSearch(Optimizer):
 
     source: ClassVar[str] = "Fisher, The design of experiments, 1935: factorial designs"
     spaces: ClassVar[frozenset[str]] = ALL_SPACES - {"unbounded"}
-    max_objectives: ClassVar[int | None] = None
+    max_objectives: int | None = None
 
     def __init__(
         self, space: Space, objectives: Objectives, *, seed: int = 0, n: int | Mapping[str, int] = _POINTS

@@ -91,7 +91,7 @@ class Hyperband(Optimizer):
     """
 
     source: ClassVar[str] = "Li et al., MLSys 2020, Algorithm 2 (ASHA); Li et al., JMLR 18, 2018 (Hyperband)"
-    max_objectives: ClassVar[int | None] = None
+    max_objectives: int | None = None
 
     def __init__(
         self,

@@ -94,7 +94,7 @@ class MAPElites(Optimizer):
     source: ClassVar[str] = (
         "Mouret and Clune, arXiv:1504.04909, 2015; Fontaine, Togelius, Nikolaidis and Hoover, GECCO 2020"
     )
-    max_objectives: ClassVar[int | None] = None
+    max_objectives: int | None = None
 
     def __init__(
         self,

@@ -91,7 +91,7 @@ class MOCMAES(Optimizer):
         "Igel, Suttorp and Hansen, Evolutionary Multi-Criterion Optimization, 2007"
     )
     spaces: ClassVar[frozenset[str]] = frozenset({"real", "integer", "conditional", "unbounded"})
-    max_objectives: ClassVar[int | None] = None
+    max_objectives: int | None = None
 
     def __init__(
         self,

@@ -19,7 +19,6 @@ from optimizers._adapters import (
     GlobalRandomness,
     built,
     checked_options,
-    declare,
     drawn_seed,
     found,
     library_seed,
@@ -74,7 +73,7 @@ class NevergradOptimizer(Optimizer):
     """
 
     source: ClassVar[str] = "Bennet et al., Nevergrad, SIGEVOlution 14(1), 2021"
-    max_objectives: ClassVar[int | None] = None
+    max_objectives: int | None = None
 
     def __init__(
         self,
@@ -116,7 +115,7 @@ class NevergradOptimizer(Optimizer):
         if optimizer in _OWN_RANDOMNESS:
             self._lent = nullcontext
         self._one_at_a_time = bool(self._optimizer.no_parallelization)
-        declare(self, asynchronous=not self._one_at_a_time)
+        self.asynchronous = not self._one_at_a_time
         if len(self.objectives) > 1:
             self._optimizer.num_objectives = len(self.objectives)
         self._candidates: dict[int, Any] = {}  # proposed and not yet told

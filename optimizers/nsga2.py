@@ -67,7 +67,7 @@ class NSGA2(Optimizer):
         "Deb, Pratap, Agarwal and Meyarivan, IEEE Transactions on Evolutionary Computation 6, 2002; "
         "Nebro and Durillo, Nature-Inspired Algorithms for Optimisation, 2009"
     )
-    max_objectives: ClassVar[int | None] = None
+    max_objectives: int | None = None
 
     def __init__(
         self,

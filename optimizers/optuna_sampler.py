@@ -19,7 +19,6 @@ from optimizers._adapters import (
     Units,
     built,
     checked_options,
-    declare,
     drawn_seed,
     found,
     library_seed,
@@ -72,8 +71,8 @@ class OptunaSampler(Optimizer):
     """
 
     source: ClassVar[str] = "Akiba et al., Optuna, KDD 2019; TPE: Bergstra et al., NIPS 2011"
-    max_objectives: ClassVar[int | None] = None
-    replay: ClassVar[Literal["exact", "tell"]] = "tell"
+    max_objectives: int | None = None
+    replay: Literal["exact", "tell"] = "tell"
 
     def __init__(
         self,
@@ -92,12 +91,12 @@ class OptunaSampler(Optimizer):
         self._sampler_class = found("sampler", sampler, known, "Optuna")
         self._sampler_options = checked_options("sampler_options", sampler_options, ("seed",))
         kinds = {c.__name__ for c in getattr(self._sampler_class, "__mro__", ())}
-        declare(self, max_objectives=1 if kinds & set(_ONE_OBJECTIVE) else None)
+        self.max_objectives = 1 if kinds & set(_ONE_OBJECTIVE) else None
         refuse_objectives(sampler, self.max_objectives, len(self.objectives))
         if "GPSampler" in kinds:
             needed("torch", sampler, "sbi")
         self._takes_any = bool(kinds & set(_FROM_TRIALS_ALONE))
-        declare(self, replay="tell" if kinds & set(_COSTLY) else "exact")
+        self.replay = "tell" if kinds & set(_COSTLY) else "exact"
         multivariate = len(self.objectives) == 1 and self._sampler_options.get("multivariate") is not False
         if "TPESampler" in kinds and space.conditional and multivariate:
             self._sampler_options.setdefault("group", True)

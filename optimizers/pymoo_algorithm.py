@@ -24,7 +24,6 @@ from optimizers._adapters import (
     Units,
     built,
     checked_options,
-    declare,
     drawn_seed,
     found,
     library_seed,
@@ -75,7 +74,7 @@ class PymooAlgorithm(Optimizer):
 
     source: ClassVar[str] = "Blank and Deb, pymoo, IEEE Access 8, 2020; NSGA-II: Deb et al., IEEE TEC 6(2), 2002"
     asynchronous: bool = False
-    max_objectives: ClassVar[int | None] = None
+    max_objectives: int | None = None
 
     def __init__(
         self,
@@ -93,7 +92,7 @@ class PymooAlgorithm(Optimizer):
         modules = {c.__module__ for c in getattr(make, "__mro__", ())}
         single = any(module.startswith("pymoo.algorithms.soo.") for module in modules)
         self._welcomes = any(c.__name__ in _POPULATIONS for c in getattr(make, "__mro__", ()))
-        declare(self, max_objectives=1 if single else None)
+        self.max_objectives = 1 if single else None
         refuse_objectives(algorithm, self.max_objectives, len(self.objectives))
         if len(self.objectives) == 1 and any(c.__name__ in _SEVERAL for c in getattr(make, "__mro__", ())):
             raise OptimizerError(f"{algorithm} needs at least 2 objectives, got 1: choose GA, DE, PSO, CMAES or NSGA2")

@@ -51,7 +51,7 @@ class QMC(Optimizer):
     """
 
     source: ClassVar[str] = "Joe and Kuo, SIAM Journal on Scientific Computing 30(5), 2008; scipy.stats.qmc"
-    max_objectives: ClassVar[int | None] = None
+    max_objectives: int | None = None
 
     def __init__(
         self,

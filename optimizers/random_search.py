@@ -21,7 +21,7 @@ class RandomSearch(Optimizer):
     """
 
     source: ClassVar[str] = "Bergstra and Bengio, Journal of Machine Learning Research 13, 2012"
-    max_objectives: ClassVar[int | None] = None
+    max_objectives: int | None = None
 
     def _ask(self, n: int) -> Candidates:
         return Candidates(self.space.sample(self.rng, n))
