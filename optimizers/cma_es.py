@@ -33,8 +33,9 @@ class _Drawn(NamedTuple):
 class CMAES(Generations):
     r"""CMA-ES: draw from a normal distribution, move it and shape it by the ranks of the results ([1]_, eq. 39 to 47).
 
-    It learns scales and correlations, and is the choice where parameters depend on each other and more than about 50
-    evaluations per parameter can be afforded. The updates are those of the library ``cmaes``, with negative weights.
+    It learns scales and correlations, and is the choice where parameters depend on each other and many evaluations per
+    parameter can be afforded; where few can, ``surrogate-cma-es`` is. The updates are those of the library
+    ``cmaes``, with negative weights.
     Above 100 dimensions C is diagonal: "for dimensions larger than a hundred, even on the non-separable Rosenbrock
     function, the sep-CMA-ES needs fewer function evaluations" [2]_. Draws outside the bounds are drawn again and, the
     third time, projected. Integers keep a margin of probability to change [3]_. When a run has converged, another
@@ -51,7 +52,7 @@ class CMAES(Generations):
       (:meth:`~optimizers._cma.Strategy.tell_late`): relative to the present mean, they would tell where it has been.
     - No more than four populations are in flight: :math:`\lambda` is at least a quarter of the workers.
 
-    The rules were chosen on all 24 functions of BBOB (share of targets, budget 100 dim, dimensions 2 to 20) and on the
+    The rules were chosen on all 24 functions of BBOB (share of targets, budget 100 dim, dimensions 5 and 10) and on the
     convergence on sphere, ellipsoid and Rosenbrock's function, with 32 and 128 in flight.
 
     ``synchronous=True`` is the textbook's algorithm however many are in flight: :math:`\lambda` individuals come from
