@@ -64,7 +64,8 @@ class LQModel:
 
     def __init__(self, z: Floats, f: Floats, kind: int) -> None:
         self.kind, self._dim = kind, z.shape[1]
-        self._origin, self._base = z[0].copy(), float(f[0])
+        self._origin: Floats = z[0].copy()
+        self._base = float(f[0])
         self._scale = math.sqrt(np.square(z - z[0]).mean()) or 1.0
         self._weights = np.linspace(_MOST_WEIGHT, 1.0, len(f))
         self._y = f - f[0]
@@ -145,8 +146,9 @@ class LQModel:
 def stationary(x: Floats, gradient: Floats, hessian: Floats, box: NDArray[np.bool_]) -> Floats:
     """Return where the gradient of a quadratic function vanishes, or points out of the box [0, 1].
 
-    By active sets: elements that would leave the box are held at its faces, and the others are found anew. Where the
-    Hessian has negative eigenvalues the result is no minimum; who evaluates it learns that.
+    One after the other, the element that would leave the box the furthest is held at its face, and the others are found
+    anew; none is released again. Where the Hessian has negative eigenvalues the result is no minimum: who evaluates it
+    learns that.
 
     Parameters
     ----------
@@ -161,9 +163,10 @@ def stationary(x: Floats, gradient: Floats, hessian: Floats, box: NDArray[np.boo
     while free.any():
         slope = gradient[free] + hessian[np.ix_(free, ~free)].dot(step[~free])
         step[free] = -np.linalg.lstsq(hessian[np.ix_(free, free)], slope, rcond=1e-13)[0]
-        leaves = free & box & ((x + step < 0.0) | (x + step > 1.0))
-        if not leaves.any():
+        beyond = np.where(free & box, np.maximum(-(x + step), x + step - 1.0), -1.0)
+        first = int(np.argmax(beyond))
+        if beyond[first] <= 0.0:
             break
-        step[leaves] = np.clip(x + step, 0.0, 1.0)[leaves] - x[leaves]
-        free &= ~leaves
+        step[first] = float(x[first] + step[first] > 0.5) - x[first]
+        free[first] = False
     return x + step

@@ -124,6 +124,24 @@ class Archive:
         return which, z[which]
 
 
+class Population:
+    """The draws of one generation.
+
+    Parameters
+    ----------
+    raw, x : (pop_size, dim) arrays
+        As drawn, and as evaluated.
+    has_optimum
+        Whether the first is the model's optimum.
+    """
+
+    def __init__(self, raw: Floats, x: Floats, has_optimum: bool) -> None:
+        self.raw, self.x, self.has_optimum = raw, x, has_optimum
+        self.asked = np.zeros(len(raw), dtype=bool)
+        self.cost = np.full(len(raw), np.nan)
+        self.place: dict[int, int] = {}  # by id, of those in flight
+
+
 def positions(of: NDArray[np.intp], where: NDArray[np.intp]) -> NDArray[np.intp]:
     """Return at which position in ``where`` each of ``of`` stands, or -1."""
     order = np.argsort(where)
