@@ -32,6 +32,7 @@ from optimizers._adapters import (
     takes,
 )
 
+_SAME = 1e-9  # another processor computes the same vector to within this
 _FAILED = 1e100  # cost of a failed evaluation: beyond any other, and its square is finite
 _SEVERAL = ("MOEAD", "SMSEMOA", "SPEA2", "AGEMOEA2", "GDE32NN")  # with one objective they raise in their course
 _DIRECTIONS = 100  # about so many reference directions where an algorithm needs them and none are given
@@ -207,7 +208,11 @@ class PymooAlgorithm(Optimizer):
                 self._guests.append((self._units.boxed(x), cost))
             self._settle()
 
-    def _adopt(self, ids: Ids, x: Floats) -> None:  # noqa: ARG002
+    def _adopt(self, ids: Ids, x: Floats) -> None:
+        # One that it was about to propose itself, as a trusted record's are, takes its own place.
+        for id, row in zip(ids.tolist(), x, strict=True):
+            if self._open and np.allclose(self.space.snap(self._x[self._open[-1:]])[0], row, rtol=_SAME, atol=_SAME):
+                self._rows[id] = self._open.pop()
         seed = drawn_seed(self.rng)
         self._global.restart(seed)
         self._algorithm.random_state = np.random.default_rng(seed)

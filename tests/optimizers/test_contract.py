@@ -18,8 +18,8 @@ HARD_SPACES = {name: default_spaces()[name] for name in ("two-point", "condition
 
 # What an optimizee that is observed saves, made from the encoded vector.
 OUTPUTS = {"observation": lambda x: np.array([x[0], x.sum()]), "target": lambda x: np.array([0.3, 0.3 * len(x)])}
-# Libraries that take milliseconds for each: fewer, which is still beyond their first, random ones.
-EVALUATIONS = {"optuna": 20, "nevergrad": 40}
+# Fewer, but beyond the first, random ones: libraries that take milliseconds for each, and what chooses one of these.
+EVALUATIONS = {"optuna": 16, "nevergrad": 32, "auto": 40}
 
 VARIANTS = [
     ("genetic", {"pop_size": 2}),
