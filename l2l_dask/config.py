@@ -33,7 +33,7 @@ class OptimizeeSection(_Section):
 class OptimizerSection(_Section):
     """``[optimizer]``: a registered name, ``file.py:name`` or ``module:name``."""
 
-    name: str = "steady-state-ga"
+    name: str = "auto"
     options: Options = {}
 
 

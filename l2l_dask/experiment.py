@@ -30,7 +30,7 @@ class Experiment:
     optimizee
         An :class:`~l2l_dask.Optimizee` (instance or class), or a function with ``space`` and ``objectives``.
     optimizer
-        A registered name, a class, or an instance that is as new.
+        A registered name, a class, or an instance that is as new; ``"auto"`` chooses one and says why.
     store
         The folder to create, ``NAME.zarr``.
     evaluations
@@ -75,7 +75,7 @@ class Experiment:
     def __init__(
         self,
         optimizee: Any,
-        optimizer: Any = "steady-state-ga",
+        optimizer: Any = "auto",
         *,
         store: str | os.PathLike[str],
         evaluations: int,

@@ -113,7 +113,8 @@ class SNPE(Optimizer):
             )
         self.max_num_epochs = check_count("max_num_epochs", max_num_epochs, 1)
         self._network = {
-            "model": density_estimator,
+            # Those of zuko: in nflows' the first parameter of the order does not depend on the observation.
+            "model": f"zuko_{density_estimator}",
             "hidden_features": check_count("hidden_features", hidden_features, 1),
             "num_transforms": check_count("num_transforms", num_transforms, 1),
         }

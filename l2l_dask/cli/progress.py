@@ -86,6 +86,7 @@ def line(p: Progress, width: int) -> str:
         _doing(p),
         "" if p.best is None else f"best {p.best:.6g}",
         f"{p.failed} failed" if p.failed else "",
+        f"{p.stopped} stopped early" if p.stopped else "",
         left,
         f"{p.rate:.3g}/s",
         f"{min(p.in_flight, p.slots)}/{p.slots} workers busy",
