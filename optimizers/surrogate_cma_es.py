@@ -273,11 +273,12 @@ class SurrogateCMAES(Optimizer):
         x = self._evaluated(raw)
         value = np.zeros(1) if model is None else self._predict(model, x)
         if self._all_discrete:
-            known = np.array([row.tobytes() in self._seen for row in x])
-            if known.all():
-                new = self.space.snap(self.space.sample(self.rng, 1)[0])
-                return new, new, False  # there is nothing new nearby
-            value[known] = np.inf
+            new = np.array([row.tobytes() not in self._seen for row in x])
+            if not new.any():  # nearby: then anywhere
+                anywhere = self.space.snap(self.space.sample(self.rng, self.pop_size))
+                found = next((row for row in anywhere if row.tobytes() not in self._seen), anywhere[0])
+                return found, found, False
+            value = np.where(new, np.minimum(value, np.finfo(float).max), np.inf)
         i = int(np.argmin(value))
         is_optimum = len(raw) > count and i == 0
         self._injected = self._injected or is_optimum
