@@ -32,6 +32,7 @@ kind = {choices = ["lif", "adex"]}
 [objectives]
 loss = "minimize"
 [optimizer]
+name = "steady-state-ga"
 options = {pop_size = 12}
 [run]
 evaluations = 1
