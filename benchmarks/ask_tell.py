@@ -202,8 +202,8 @@ def main() -> None:
     add = parser.add_argument
     add("--optimizers", help="registered names, with options: a,b:x=1,y=2,c (default: all that can be imported)")
     add("--dim", default="10,100,1000", help="default 10,100,1000")
-    add("--evaluations", type=int, default=2000, help="of each run (default 2000)")
-    add("--seconds", type=float, default=3.0, help="after which a run ends (default 3)")
+    add("--evaluations", type=int, default=1000, help="of each run (default 1000)")
+    add("--seconds", type=float, default=1.0, help="after which a run ends (default 1)")
     add("--json", type=Path, metavar="OUT", help="write all figures")
     given = parser.parse_args()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):

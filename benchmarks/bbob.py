@@ -47,7 +47,7 @@ from l2l_dask.registry import build, find, options
 TARGETS = np.logspace(2, -8, 51)
 GROUPS = {"separable": (1, 5), "moderate": (6, 9), "ill-cond.": (10, 14), "multi-mod.": (15, 19), "weak": (20, 24)}
 PER_DIM = 100
-OURS = "random,steady-state-ga,genetic"
+OURS = "random,genetic,steady-state-ga,differential-evolution,cma-es,surrogate-cma-es"
 PEERS = "cma,lq-cma,original-ga"
 
 
