@@ -39,6 +39,7 @@ class Operators:
     def __init__(self, space: Space) -> None:
         self._space = space
         self._bounded, self._all_bounded = space.bounded, bool(space.bounded.all())
+        self._low, self._high = np.where(space.bounded, 0.0, -_FAR), np.where(space.bounded, 1.0, _FAR)
         self._categorical = np.array([kind == "categorical" for kind in space.kinds])
         self._any_categorical = bool(self._categorical.any())
         self._any_discrete = bool((space.n_values > 0).any())
@@ -97,6 +98,11 @@ class Operators:
         np.maximum(inside, 0.0, out=inside)
         if not self._all_bounded:
             inside = np.where(self._bounded, inside, np.clip(x, -_FAR, _FAR))
+        return self._space.snap(inside) if self._any_discrete else inside
+
+    def clip(self, x: Floats) -> Floats:
+        """Move to the bounds what is outside, and integers and categoricals to the centre of their bin."""
+        inside = np.minimum(np.maximum(x, self._low), self._high)
         return self._space.snap(inside) if self._any_discrete else inside
 
 
