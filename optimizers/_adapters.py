@@ -16,7 +16,6 @@ import numpy as np
 from numpy.random import mtrand
 
 from l2l_dask.errors import OptimizerError
-from l2l_dask.optimizer import Optimizer
 from l2l_dask.parameters import Real, column
 from l2l_dask.space import Floats, Parameter, Space
 
