@@ -212,10 +212,10 @@ def name(request):
 
 
 def observed(params, context):
-    """A bowl whose bottom is inside, and which is seen: for those that learn from observations."""
+    """A pit whose bottom is inside, no model's parabola, and seen: for those that learn from observations."""
     context.save("observation", [params["a"], params["a"] + params["b"]])
     context.save("target", [0.3, 0.9])
-    return (params["a"] - 0.3) ** 2 + (params["b"] - 0.6) ** 2
+    return abs(params["a"] - 0.3) + abs(params["b"] - 0.6)
 
 
 def test_a_larger_budget_goes_on_as_if_it_had_been_given_at_once(tmp_path, name):
