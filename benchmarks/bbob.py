@@ -237,7 +237,8 @@ def run(wanted: Iterable[Cell], jobs: int) -> Iterable[dict[str, Any]]:
                     print(f"\n{cell.label} failed ({where}): {type(error).__name__}: {error}", file=sys.stderr)
             else:
                 yield future.result()
-            print(f"\r{n}/{len(wanted)} {cell.label:40.40}", end="", file=sys.stderr, flush=True)
+            if sys.stderr.isatty():
+                print(f"\r{n}/{len(wanted)} {cell.label:40.40}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     for label, times in failed.items():
         print(f"{label} failed {times} times", file=sys.stderr)

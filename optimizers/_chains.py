@@ -23,13 +23,12 @@ from l2l_dask.evaluation import Candidates, Evaluations, Objectives
 from l2l_dask.optimizer import Optimizer
 from l2l_dask.parameters import Integer
 from l2l_dask.space import Floats, Space
-from optimizers._operators import _widest_bin
+from optimizers._operators import _widest_bin, reflected
 from optimizers._options import check_count, check_number
 from optimizers._schedules import Schedule
 
 _FOUNDERS = 20  # random vectors from whose costs a temperature is estimated
 _PATIENCE = 100  # results of a chain that wait for an earlier one of it
-_FAR = 1e9  # in units of an unbounded parameter's scale
 _NOBODY = -1
 
 
@@ -66,16 +65,14 @@ class Walk:
 
     def step(self, rng: np.random.Generator, x: Floats, sd: float) -> Floats:
         """Return a vector to which the walk goes from ``x`` in a step of standard deviation ``sd``."""
-        noise = sd * rng.standard_normal(len(x))
+        z = rng.standard_normal(len(x))
+        noise = sd * z
         if self._any_integer:
-            share = sd / np.maximum(self._width, 1e-300)
-            coarse = self._integer & (share < 1.0)
-            moved = rng.random(len(x)) < np.maximum(share, self._rarest)
-            noise = np.where(coarse, np.where(moved, noise / share, 0.0), noise)
+            coarse = self._integer & (sd < self._width)
+            moved = rng.random(len(x)) * self._width < np.maximum(sd, self._rarest * self._width)
+            noise = np.where(coarse, np.where(moved, self._width * z, 0.0), noise)
         noise[self._categorical] = 0.0
-        x = x + noise
-        folded = np.mod(x, 2.0)
-        x = np.where(self._bounded, np.minimum(folded, 2.0 - folded), np.clip(x, -_FAR, _FAR))
+        x = reflected(x + noise, self._bounded)
         if len(self._categorical):
             self._exchange(rng, x)
         return self.snapped(x) if self._any_discrete else x

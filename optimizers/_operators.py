@@ -33,12 +33,22 @@ def tournament(rng: np.random.Generator, n: int, size: int) -> int:
 _FAR = 1e9  # in units of an unbounded parameter's scale: on a plateau it must not drift to infinity
 
 
+def reflected(x: Floats, bounded: NDArray[np.bool_]) -> Floats:
+    """Reflect vectors (..., dim) at the bounds 0 and 1, however far beyond; keep unbounded elements finite."""
+    folded = np.abs(x)
+    inside = np.minimum(folded, 2.0 - folded)
+    if inside.min() < 0.0:  # an unbounded one, or a whole range beyond a bound
+        folded = np.mod(folded, 2.0)
+        inside = np.minimum(folded, 2.0 - folded)
+    return inside if bounded.all() else np.where(bounded, inside, np.clip(x, -_FAR, _FAR))
+
+
 class Operators:
     """Crossover, mutation and repair for the dimensions of one space."""
 
     def __init__(self, space: Space) -> None:
         self._space = space
-        self._bounded, self._all_bounded = space.bounded, bool(space.bounded.all())
+        self._bounded = space.bounded
         self._low, self._high = np.where(space.bounded, 0.0, -_FAR), np.where(space.bounded, 1.0, _FAR)
         self._categorical = np.array([kind == "categorical" for kind in space.kinds])
         self._any_categorical = bool(self._categorical.any())
@@ -93,11 +103,7 @@ class Operators:
 
     def repair(self, x: Floats) -> Floats:
         """Reflect at the bounds, and move integers and categoricals to the centre of their bin."""
-        folded = np.abs(x)
-        inside = np.minimum(folded, 2.0 - folded, out=folded)
-        np.maximum(inside, 0.0, out=inside)
-        if not self._all_bounded:
-            inside = np.where(self._bounded, inside, np.clip(x, -_FAR, _FAR))
+        inside = reflected(x, self._bounded)
         return self._space.snap(inside) if self._any_discrete else inside
 
     def clip(self, x: Floats) -> Floats:

@@ -11,7 +11,7 @@ from l2l_dask.evaluation import Candidates, Evaluations, Ids, Objectives
 from l2l_dask.optimizer import Optimizer
 from l2l_dask.space import Floats, Space
 from optimizers._observations import Target
-from optimizers._operators import Operators
+from optimizers._operators import Operators, reflected
 from optimizers._options import check_count, check_number
 
 _NOBODY = -1
@@ -160,9 +160,7 @@ class EnsembleKalmanFilter(Optimizer):
 
     def _inside(self, u: Floats) -> Floats:
         """Reflect at the bounds, however far beyond; integers keep what they have between two values."""
-        folded = np.mod(u, 2.0)
-        inside: Floats = np.where(self.space.bounded, np.minimum(folded, 2.0 - folded), np.clip(u, -1e9, 1e9))
-        return inside
+        return reflected(u, self.space.bounded)
 
     def _adopt(self, ids: Ids, x: Floats) -> None:
         for id, row in zip(ids.tolist(), x, strict=True):
