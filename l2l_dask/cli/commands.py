@@ -46,9 +46,7 @@ def run(config: Path, report: bool, as_json: bool, **overrides: Any) -> None:
     from l2l_dask.experiment import Experiment
 
     experiment = Experiment.from_config(config, **overrides)
-    if experiment.explanation:
-        click.echo(experiment.explanation, err=True)
-    with bar(experiment.store) as on_progress:
+    with bar(experiment.store, lambda: experiment.explanation) as on_progress:
         ended = experiment.run(on_progress=on_progress)
     conclude(ended, report=report, as_json=as_json)
 

@@ -26,22 +26,38 @@ _BAR = 20
 
 
 @contextmanager
-def bar(store: Path) -> Iterator[Callable[[Progress], None]]:
+def bar(store: Path, explanation: Callable[[], str] = str) -> Iterator[Callable[[Progress], None]]:
     """Show progress: one line that is renewed on a terminal, a line now and then elsewhere.
 
-    A Ctrl-C that finds no driver to stop, because the workers start or end, says how to go on, too.
+    Before the first, say what the optimizer chose: with the workers that it has by then. A Ctrl-C that finds no driver
+    to stop, because the workers start or end, says how to go on, too.
     """
     console = Console(stderr=True, highlight=False)
     try:
         with _shown(store, console) as show:
             try:
-                yield show
+                yield _explained(show, console, explanation)
             finally:
                 _leave_a_closed_window()
     except KeyboardInterrupt:
         go_on = f"go on with: l2l resume {store}" if store.exists() else "nothing was started"
         console.print(f"interrupted: {go_on}", markup=False, soft_wrap=True)
         raise SystemExit(130) from None
+
+
+def _explained(
+    show: Callable[[Progress], None], console: Console, explanation: Callable[[], str]
+) -> Callable[[Progress], None]:
+    said = False
+
+    def shown(progress: Progress) -> None:
+        nonlocal said
+        if not said and (words := explanation()):
+            console.print(words, markup=False, soft_wrap=True)
+        said = True
+        show(progress)
+
+    return shown
 
 
 def _leave_a_closed_window() -> None:

@@ -189,3 +189,31 @@ def test_retry_evaluates_the_failed_ones_again_as_new_rows(home, store, l2l, onl
     ended = load(store)
     assert ended.record["retry_of"][12:].tolist() == [1, 3, 5, 7, 9, 11]
     assert ended.record["x"][12:].tolist() == ended.record["x"][1:12:2].tolist()
+
+
+CURIOUS = """
+from l2l_dask.evaluation import Candidates
+from l2l_dask.optimizer import Optimizer
+
+class Curious(Optimizer):
+    max_objectives = None
+
+    def __init__(self, space, objectives, *, seed=0, workers: int | None = None):
+        super().__init__(space, objectives, seed=seed)
+        self.explanation = f"chose for {workers}"
+
+    def _ask(self, n):
+        return Candidates(self.space.sample(self.rng, n))
+
+    def _tell(self, evaluations):
+        pass
+"""
+
+
+def test_run_says_what_the_optimizer_chose_with_the_workers_that_it_has(home, store, l2l, only_json):
+    (home / "curious.py").write_text(CURIOUS)
+    experiment = (home / "e.toml").read_text().replace('name = "random"', 'name = "curious.py:Curious"')
+    (home / "e.toml").write_text(experiment)
+    done = l2l("run", "e.toml", "--no-report")
+    assert [line for line in done.stderr.splitlines() if line.startswith("chose")] == ["chose for 1"]
+    assert only_json(l2l("show", store, "--json"))["explanation"] == "chose for 1"
