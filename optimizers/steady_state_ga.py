@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections import OrderedDict
 from typing import ClassVar
@@ -26,13 +27,13 @@ class SteadyStateGA(Optimizer):
     There are no generations to wait for: whenever a worker is free a child is bred from those evaluated so far, and
     each result that is no worse than the worst of the population replaces it [1]_ [2]_. A child is bred by
 
-    1. tournament selection of a parent; with ``cx_prob`` it is crossed with another member, drawn at random,
-    2. by blend crossover, BLX-alpha, which explores outside the parents' box as well as inside [3]_;
+    1. tournament selection of one or two parents,
+    2. blend crossover, BLX-alpha, which explores outside the parents' box as well as inside [3]_,
     3. a difference vector :math:`F |z| (x_i - x_j)` of two random members, :math:`z \sim N(0, 1)`: after differential
        evolution ([4]_, eq. 2) its steps follow the population's spread and orientation, which a crossover that treats
        every parameter by itself cannot do on functions that are not separable. :math:`x_i` is the better of the two, as
        in heuristic crossover [5]_: from the worse to the better, and beyond, is more often downhill than the other way.
-       A random part of the elements takes part (the CR of [4]_, eq. 4);
+       A random part of the elements takes part (the CR of [4]_, eq. 4),
     4. mutation by steps :math:`\pm r\,2^{-8u}, u \sim U(0, 1)`, the continuous form of the breeder genetic algorithm's
        ([6]_): all sizes of steps at any time, so it neither stops nor has to be tuned.
 
@@ -48,7 +49,8 @@ class SteadyStateGA(Optimizer):
     Parameters
     ----------
     pop_size
-        Size of the population (mu). The first ``pop_size`` individuals are random. Larger is slower and more robust.
+        Size of the population (mu); ``None`` for 10 + 8 ln dim, which is 28 in 10 dimensions. The first ``pop_size``
+        individuals are random. Larger is slower and more robust.
     cx_prob
         Probability that a child has two parents.
     diff_prob
@@ -58,9 +60,9 @@ class SteadyStateGA(Optimizer):
     ind_prob
         Probability with which each element of a mutated child is changed (at least one is); ``None`` for 1 / dim.
     tourn_size
-        Entrants of the tournament for the first parent; 1 selects at random.
+        Entrants of a tournament; 1 selects at random.
     mate_par
-        Alpha of the blend crossover; with 0.5 the population neither contracts nor expands by crossover alone.
+        Alpha of the blend crossover; 0 stays within the parents' box.
     diff_par
         Scale F of the difference vector; smaller converges sooner, and sooner to the wrong place.
     diff_ind_prob
@@ -91,8 +93,8 @@ class SteadyStateGA(Optimizer):
         objectives: Objectives,
         *,
         seed: int = 0,
-        pop_size: int = 16,
-        cx_prob: float = 0.6,
+        pop_size: int | None = None,
+        cx_prob: float = 0.8,
         diff_prob: float = 1.0,
         mut_prob: float = 0.2,
         ind_prob: float | None = None,
@@ -103,7 +105,7 @@ class SteadyStateGA(Optimizer):
         mut_par: float = 0.5,
     ) -> None:
         super().__init__(space, objectives, seed=seed)
-        self.pop_size = check_count("pop_size", pop_size, 4)
+        self.pop_size = _size(space.dim) if pop_size is None else check_count("pop_size", pop_size, 4)
         self.tourn_size = check_count("tourn_size", tourn_size, 1)
         self.cx_prob = check_number("cx_prob", cx_prob, 0, 1)
         self.diff_prob = check_number("diff_prob", diff_prob, 0, 1)
@@ -116,8 +118,8 @@ class SteadyStateGA(Optimizer):
         self._operators = Operators(space)
         self._numeric = bool(self._operators.numeric.any())
         # Slot -> member; and, best first, their costs and slots.
-        self._x = np.empty((pop_size, space.dim))
-        self._ids = np.full(pop_size, _NOBODY, dtype=np.int64)
+        self._x = np.empty((self.pop_size, space.dim))
+        self._ids = np.full(self.pop_size, _NOBODY, dtype=np.int64)
         self._costs: list[float] = []
         self._slots: list[int] = []
         discrete = space.n_values > 0
@@ -168,7 +170,8 @@ class SteadyStateGA(Optimizer):
         x, mother, father = self._x[slot], int(self._ids[slot]), _NOBODY
         copy = True
         if rng.random() < self.cx_prob:
-            slot = self._slots[_other(rng, n, rank)]
+            other = tournament(rng, n, self.tourn_size)
+            slot = self._slots[other if other != rank else (other + 1) % n]
             father = int(self._ids[slot])
             x = x + self._operators.blend_step(rng, x, self._x[slot], self.mate_par)
             copy = False
@@ -184,7 +187,8 @@ class SteadyStateGA(Optimizer):
         """Return a step from one member towards a better one, in some of the dimensions."""
         rng, n = self.rng, len(self._costs)
         i = int(rng.random() * n)
-        j = _other(rng, n, i)
+        j = int(rng.random() * (n - 1))
+        j += j >= i
         better, worse = self._slots[min(i, j)], self._slots[max(i, j)]
         factor = self.diff_par * abs(rng.standard_normal())
         step = self._operators.scaled(factor, self._x[better] - self._x[worse])
@@ -238,7 +242,6 @@ class SteadyStateGA(Optimizer):
         self._x[slot], self._ids[slot] = x, id
 
 
-def _other(rng: np.random.Generator, n: int, than: int) -> int:
-    """Draw one of the ``n`` ranks, but for one."""
-    rank = int(rng.random() * (n - 1))
-    return rank + (rank >= than)
+def _size(dim: int) -> int:
+    """Choose the size of the population."""
+    return round(10 + 8 * math.log(dim))
