@@ -99,6 +99,25 @@ def test_a_copy_of_one_parent_is_always_mutated():
     assert ((sizes >= 0.5 * 2.0**-8 * (1 - 1e-9)) & (sizes <= 0.5)).all()
 
 
+def test_a_difference_vector_leads_from_the_worse_to_the_better_and_is_half_normal():
+    # Members at 0.4 (best), 0.41, 0.42, 0.43: with F = 1 a difference is -|z| 0.01 (j - i), where (i, j) is one of six
+    # pairs, so its mean is -0.01 sqrt(2 / pi) 10 / 6, and the square of its mean size 1e-4 20 / 6.
+    optimizer = build(Space({"x": Real(0, 1)}), pop_size=4, cx_prob=0, diff_prob=1, mut_prob=0, tourn_size=1)
+    first = optimizer.ask(4)
+    x = np.array([[0.4], [0.41], [0.42], [0.43]])
+    tell(optimizer, first.ids, x, np.arange(4.0))
+    children = optimizer.ask(4000)
+    steps = (children.x - x[children.info["parents"][:, 0]])[:, 0]
+    assert (steps < 0).all()
+    mean, square = 0.01 * math.sqrt(2 / math.pi) * 10 / 6, 1e-4 * 20 / 6
+    assert abs(-steps.mean() - mean) < 4 * math.sqrt((square - mean**2) / 4000)
+
+
+def test_an_optimum_at_the_bounds_is_found_exactly():
+    optimizer = build(Space({"x": Real(0, 1, shape=(4,))}), seed=1)
+    assert minimise(optimizer, lambda x: float(x.sum()), 400).min() == 0.0
+
+
 def test_a_discrete_space_is_searched_without_asking_twice_until_nothing_is_left():
     space = Space({"n": Integer(0, 3), "c": Categorical(["a", "b", "c"])})
     optimizer = build(space, pop_size=5)
