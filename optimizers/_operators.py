@@ -37,7 +37,7 @@ def reflected(x: Floats, bounded: NDArray[np.bool_]) -> Floats:
     """Reflect vectors (..., dim) at the bounds 0 and 1, however far beyond; keep unbounded elements finite."""
     folded = np.abs(x)
     inside = np.minimum(folded, 2.0 - folded)
-    if inside.min() < 0.0:  # an unbounded one, or a whole range beyond a bound
+    if inside.min(initial=0.0) < 0.0:  # an unbounded one, or a whole range beyond a bound
         folded = np.mod(folded, 2.0)
         inside = np.minimum(folded, 2.0 - folded)
     return inside if bounded.all() else np.where(bounded, inside, np.clip(x, -_FAR, _FAR))

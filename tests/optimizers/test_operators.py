@@ -88,10 +88,16 @@ def test_a_mutated_categorical_takes_each_other_choice_equally_often():
 
 def test_repair_reflects_at_the_bounds_and_snaps_what_is_discrete():
     space = Space({"x": Real(0, 1, shape=(5,)), "w": Real(), "n": Integer(0, 3)})
-    repaired = Operators(space).repair(np.array([-0.2, 1.3, 0.1, 7.0, 1.0, -3.0, 0.6]))
-    assert repaired == pytest.approx([0.2, 0.7, 0.1, 0.0, 1.0, -3.0, 0.625])
+    repaired = Operators(space).repair(np.array([-0.2, 1.3, 0.1, 7.25, 1.0, -3.0, 0.6]))
+    assert repaired == pytest.approx([0.2, 0.7, 0.1, 0.75, 1.0, -3.0, 0.625])
     assert repaired[[2, 4, 5]].tolist() == [0.1, 1.0, -3.0]  # to the bit where there is nothing to repair
 
 
 def test_an_unbounded_dimension_cannot_drift_to_infinity():
     assert Operators(Space({"w": Real()})).repair(np.array([1e200])) == pytest.approx([1e9])
+
+
+def test_what_goes_a_whole_range_beyond_a_bound_does_not_pile_up_in_a_corner():
+    far = np.random.default_rng(5).uniform(-6, 7, 4000)[:, None]
+    inside = Operators(Space({"x": Real(0, 1)})).repair(far)[:, 0]
+    assert kstest(inside, "uniform").pvalue > 1e-3
