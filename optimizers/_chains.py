@@ -177,7 +177,7 @@ class Chains(Optimizer):
 
     @abstractmethod
     def _relative(self, chain: Chain) -> float:
-        """Return that in units of the highest."""
+        """Return that in units of the highest, above 0: a step's variance is in proportion to it."""
 
     def _judged(self, chain: Chain) -> None:
         """Note that a candidate of ``chain`` was accepted or rejected, where there is no barrier."""
@@ -293,6 +293,7 @@ class Chains(Optimizer):
 
 def _spread(costs: Floats) -> float:
     """Return a standard deviation that outliers do not spoil; 1 if all are equal."""
-    low, high = np.quantile(costs, [0.25, 0.75])
-    spread = float(high - low) / 1.349 or float(np.std(costs))
+    with np.errstate(over="ignore", invalid="ignore"):
+        low, high = np.quantile(costs, [0.25, 0.75])
+        spread = float(high - low) / 1.349 or float(np.std(costs))
     return spread if 0.0 < spread < math.inf else 1.0

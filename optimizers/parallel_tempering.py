@@ -24,7 +24,7 @@ class ParallelTempering(Chains):
     probability :math:`\min(1, e^{(1/T_i - 1/T_j)(E_i - E_j)})` [1]_ [2]_, which leaves each temperature's distribution
     :math:`\propto e^{-E/T}` as it is. To exchange temperatures is to exchange states, but what a chain has in flight
     stays its own. In between each chain steps as in simulated annealing, with a variance of steps in proportion to the
-    temperature.
+    temperature (until a ladder that cools is at a ten thousandth).
 
     Asynchronous, it never waits: after each of its steps a chain tries to exchange with the neighbour above and below
     in turn, while others' results are awaited; with more workers than chains further candidates are drawn in case
@@ -118,7 +118,7 @@ class ParallelTempering(Chains):
         return float(self.ladder[chain.level]) * self._schedule(chain.results)
 
     def _relative(self, chain: Chain) -> float:
-        return float(self.ladder[chain.level] / self.ladder[-1]) * self._schedule(chain.results)
+        return float(self.ladder[chain.level] / self.ladder[-1]) * max(self._schedule(chain.results), _RANGE)
 
     def _judged(self, chain: Chain) -> None:
         """Try to exchange with the level above or below, in turn."""

@@ -17,7 +17,7 @@ class SimulatedAnnealing(Chains):
 
     A candidate of a rise :math:`\Delta E` of the cost is accepted with probability
     :math:`\min(1, e^{-\Delta E / T})` ([1]_, p. 672). Steps are Gaussian, with a variance in proportion to the
-    temperature, as in Boltzmann annealing [2]_, reflected at bounds.
+    temperature, as in Boltzmann annealing [2]_, down to that of ``temp_end``, reflected at bounds.
 
     Asynchronous, it never waits: where there are more workers than chains, a chain draws further candidates from its
     state in case those before are rejected ([3]_). They are judged in the order drawn, and those drawn from a state
@@ -51,7 +51,8 @@ class SimulatedAnnealing(Chains):
         First temperature, in units of the fitness: a rise of that much is accepted with probability 0.37. ``None``
         for the spread of 20 random individuals' fitness ([4]_).
     temp_end
-        Last temperature of the default and the additive schedules, as a part of the first.
+        Last temperature of the default and the additive schedules, as a part of the first. Steps of any schedule get
+        no smaller than they are there: others go on to cool, and would only propose again where the chain is.
     evaluations
         The experiment's budget, which it fills in: where these schedules end.
     synchronous
@@ -89,8 +90,9 @@ class SimulatedAnnealing(Chains):
         if steps is None and evaluations is not None:
             runs = check_count("n_parallel_runs", n_parallel_runs, 1)
             steps = max(1, check_count("evaluations", evaluations, 1) // runs)
+        self._least = check_number("temp_end", temp_end, 1e-300, 0.5)
         if temp_decay is None and cooling_schedule == "default" and steps is not None:
-            temp_decay = check_number("temp_end", temp_end, 1e-300, 0.5) ** (1.0 / steps)
+            temp_decay = self._least ** (1.0 / steps)
         super().__init__(
             space,
             objectives,
@@ -114,4 +116,4 @@ class SimulatedAnnealing(Chains):
         return self._first * self._schedule(chain.results)
 
     def _relative(self, chain: Chain) -> float:
-        return self._schedule(chain.results)
+        return max(self._schedule(chain.results), self._least)

@@ -113,6 +113,18 @@ def test_the_default_schedule_ends_with_the_budget():
         assert optimizer.temperature(optimizer.chains[0]) == pytest.approx(last)
 
 
+@pytest.mark.parametrize("given", [{"cooling_schedule": "exponential"}, {"temp_decay": 0.0}])
+def test_a_temperature_of_zero_leaves_steps_that_change_something(given):
+    space = Space({"x": Real(0, 1), "n": Integer(0, 9)})
+    optimizer = SimulatedAnnealing(space, COST, n_parallel_runs=1, temperature=1.0, **given)
+    drive(optimizer, lambda x: float(x.sum()), 5000)  # 0.85 ** 5000 is 0
+    (chain,) = optimizer.chains
+    assert optimizer.temperature(chain) == 0.0
+    asked = optimizer.ask(200).x
+    assert len(np.unique(asked[:, 0])) == 200
+    assert len(np.unique(asked[:, 1])) > 1
+
+
 def test_a_rise_is_accepted_as_often_as_metropolis_says():
     rng, n = np.random.default_rng(0), 20_000
     for rise, temperature in ((0.5, 1.0), (2.0, 1.0), (2.0, 4.0)):
