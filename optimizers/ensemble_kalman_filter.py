@@ -15,6 +15,7 @@ from optimizers._operators import Operators, reflected
 from optimizers._options import check_count, check_number
 
 _NOBODY = -1
+_RANK = 1e-12  # relative: observations vary no less than that in any direction that counts
 
 
 class _Result(NamedTuple):
@@ -221,21 +222,19 @@ class EnsembleKalmanFilter(Optimizer):
 def analysis(u: Floats, g: Floats, y: Floats, gamma: float) -> Floats:
     r"""Return :math:`u + C^{up} (C^{pp} + \gamma I)^{-1} (y - g)`, row by row ([1]_, section 2).
 
-    With deviations U, G (rows) of J members, :math:`C^{up} = U^T G / J` and :math:`C^{pp} = G^T G / J`, and as
-    :math:`(G^T G + \gamma J I)^{-1} G^T = G^T (G G^T + \gamma J I)^{-1}` it is solved in the smaller space of the two.
+    With deviations U, G (rows) of J members, :math:`C^{up} = U^T G / J` and :math:`C^{pp} = G^T G / J`. With the
+    singular values of :math:`G = P S Q^T` a member moves by :math:`U^T P\,S (S^2 + \gamma J)^{-1} Q^T (y - g)`, which
+    squares no observation and is exact however small gamma is.
 
     Parameters
     ----------
     u : (J, d) array
     g, y : (J, m) array
     """
-    from scipy.linalg import solve
-
-    n, m = g.shape
     du, dg = u - u.mean(axis=0), g - g.mean(axis=0)
-    if m <= n:
-        gain = solve(dg.T @ dg + gamma * n * np.eye(m), dg.T @ du, assume_a="pos")
-        return u + (y - g) @ gain
-    weights: Floats = solve(dg @ dg.T + gamma * n * np.eye(n), dg @ (y - g).T, assume_a="pos")
-    moved: Floats = u + weights.T @ du
+    left, singular, right = np.linalg.svd(dg, full_matrices=False)
+    seen = singular > _RANK * singular[0]
+    left, singular, right = left[:, seen], singular[seen], right[seen]
+    factors = 1.0 / (singular + gamma * len(u) / singular)
+    moved: Floats = u + ((y - g) @ right.T * factors) @ (left.T @ du)
     return moved

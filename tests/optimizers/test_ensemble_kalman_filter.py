@@ -53,13 +53,26 @@ def test_three_members_and_two_observations_move_as_computed_by_hand():
     assert optimizer.ask(3).x[:, 0] == pytest.approx(expected)
 
 
-def test_both_ways_to_solve_are_the_formula():
+def test_more_observations_than_members_and_fewer_are_the_formula():
     rng = np.random.default_rng(0)
     for members_, numbers in ((4, 7), (7, 4), (5, 5)):
         u, g, y = (rng.standard_normal((members_, n)) for n in (3, numbers, numbers))
         c = np.cov(u.T, g.T, bias=True)
         gain = c[:3, 3:] @ np.linalg.inv(c[3:, 3:] + 0.3 * np.eye(numbers))
         assert analysis(u, g, y, 0.3) == pytest.approx(u + (y - g) @ gain.T)
+
+
+@pytest.mark.parametrize(("size", "gamma", "numbers"), [(1e200, 0.5, 3), (1e6, 1e-8, 200), (1e8, 1e-300, 50)])
+def test_large_observations_and_little_noise_move_the_members_to_where_the_target_is_met(size, gamma, numbers):
+    rng = np.random.default_rng(0)
+    u, model = rng.standard_normal((20, 2)), size * rng.standard_normal((2, numbers))
+    met = np.array([0.3, -0.2])
+    assert analysis(u, u @ model, np.tile(met @ model, (20, 1)), gamma) == pytest.approx(np.tile(met, (20, 1)))
+
+
+def test_members_that_all_observe_the_same_stay():
+    u = np.array([[0.0], [1.0]])
+    assert analysis(u, np.ones((2, 3)), np.zeros((2, 3)), 0.5).tolist() == u.tolist()
 
 
 def linear(dim, numbers, seed=1):
