@@ -90,7 +90,7 @@ class Auto(Optimizer):
             reason = f"the space has {space.dim} number(s): a model of the fitness spares evaluations"
             return SurrogateCMAES(*given, seed=self.seed), "surrogate-cma-es", reason
         reason = f"the space has {space.dim} numbers, too many for a model of the fitness"
-        return CMAES(*given, seed=self.seed), "cma-es", reason
+        return CMAES(*given, seed=self.seed, workers=self.workers), "cma-es", reason
 
     @property
     def done(self) -> bool:

@@ -43,6 +43,11 @@ def test_what_it_proposes_is_what_the_chosen_one_proposes():
     assert auto.ask(7).x.tolist() == chosen.ask(7).x.tolist()
 
 
+def test_the_number_of_workers_goes_on_to_who_makes_use_of_it():
+    large = Space({"w": Real(0, 1, shape=(200,))})
+    assert Auto(large, ONE, workers=800).chosen.pop_size == 200  # a quarter of them: see cma-es
+
+
 def test_a_grid_that_is_through_is_done():
     auto = Auto(FINITE, ONE, evaluations=12)
     assert len(auto.ask(20)) == 12
