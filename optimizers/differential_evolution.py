@@ -271,6 +271,7 @@ class DifferentialEvolution(Optimizer):
             return
         f, cr, improvement = np.array(self._successes).T
         self._successes = []
+        improvement = np.minimum(improvement, np.finfo(float).max)
         weights = improvement / improvement.max()  # first, as their sum may overflow
         mean_f = float(weights @ f**2 / (weights @ f))
         ended = math.isnan(self._means[self._oldest][1]) or cr.max() <= 0.0

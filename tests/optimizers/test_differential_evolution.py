@@ -225,3 +225,11 @@ def test_it_finds_what_random_search_finds_with_probability_below_a_millionth(sy
         while optimizer.n_asked < 1000:
             best = min(best, evaluate(optimizer, optimizer.ask(8)).min())
         assert np.sqrt(best) < (1e-6 / (500 * np.pi**2)) ** 0.25 / 100
+
+
+def test_an_improvement_beyond_the_largest_number_leaves_finite_means():
+    optimizer = build(pop_size=4, memory_size=1)
+    tell(optimizer, optimizer.ask(4), np.full(4, 1.7e308))
+    for _ in range(3):
+        tell(optimizer, optimizer.ask(4), np.full(4, -1.7e308))
+    assert np.isfinite(optimizer._means[0][0])
