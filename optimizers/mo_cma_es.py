@@ -21,6 +21,7 @@ _WIDE = math.sqrt(12)  # standard deviation of an unbounded parameter's N(0, 1) 
 _THRESHOLD = 0.44  # p_thresh
 _MEMORY = 2**28  # bytes of Cholesky factors that the default population may take
 _SMALLEST, _LARGEST = 1e-12, 1e3  # step sizes
+_WIDEST = 1 / _WIDE  # standard deviation of a step in a bounded dimension: that of the whole range
 
 
 @dataclass
@@ -61,7 +62,9 @@ class MOCMAES(Optimizer):
     go on.
 
     Outside of the bounds the nearest point inside is evaluated, and :math:`10^{-6}` times the squared distance added to
-    all costs [1]_. Integers are reals that are rounded only to be evaluated; where steps have become shorter than one
+    all costs [1]_. As long as it is easy to enter the population step sizes grow: they stop where the standard
+    deviation in a bounded dimension is 0.29, that of random points, beyond which most steps would end in a corner.
+    Integers are reals that are rounded only to be evaluated; where steps have become shorter than one
     value, they stay. Failed children change nothing. It takes some hundred evaluations per member until the matrices
     pay; below, NSGA-II is ahead.
 
@@ -114,6 +117,7 @@ class MOCMAES(Optimizer):
         self._c_success, self._c_path = self._target / (2.0 + self._target), 2.0 / (n + 2.0)
         self._operators = Operators(space)
         self._scale = np.where(space.bounded, 1.0, _WIDE)
+        self._widest = max(_WIDEST, self.sigma) if space.bounded.any() else math.inf
         self._density = contributions if len(self.objectives) == 2 else crowding
         self._ranking = Ranking(self.pop_size, len(self.objectives), self._density)
         self._members: list[_Member | None] = [None] * (self.pop_size + 1)  # by slot
@@ -252,6 +256,14 @@ class MOCMAES(Optimizer):
         member.success = (1.0 - c) * member.success + c * success
         change = math.exp((member.success - target) / (self._damping * (1.0 - target)))
         member.sigma = min(max(member.sigma * change, _SMALLEST), _LARGEST)
+        if success and self._widest < math.inf:
+            member.sigma = min(member.sigma, self._widest / self._longest(member.factor))
+
+    def _longest(self, factor: Floats | None) -> float:
+        """Return the largest standard deviation of A z in a bounded dimension."""
+        if factor is None:
+            return 1.0
+        return math.sqrt(float(np.einsum("ij,ij->i", factor, factor).max(where=self.space.bounded, initial=0.0)))
 
     def _adapt_covariance(self, member: _Member, z: Floats, step: Floats) -> None:
         """Procedure updateCovariance of [1]_: C' = alpha C + beta p p^T, on the Cholesky factor."""
