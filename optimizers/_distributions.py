@@ -45,7 +45,9 @@ def kept(rng: np.random.Generator, cost: Floats, n_elite: int, temperature: floa
     gamma = cost[min(n_elite, len(cost)) - 1]
     keep = cost <= gamma
     if temperature > 0 and not keep.all():
-        keep[~keep] = rng.random(int((~keep).sum())) < np.exp(-(cost[~keep] - gamma) / temperature)
+        with np.errstate(over="ignore"):  # far, or cold
+            probability = np.exp(-(cost[~keep] - gamma) / temperature)
+        keep[~keep] = rng.random(len(probability)) < probability
     return np.flatnonzero(keep)
 
 

@@ -231,3 +231,7 @@ def test_a_mixture_without_scikit_learn_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.mixture", None)
     with pytest.raises(OptimizerError, match=r"needs scikit-learn: pip install 'l2l-dask\[algorithms\]'"):
         CrossEntropy(PLANE, COST, distribution="noisy-mixture")
+
+
+def test_when_it_is_cold_the_elite_alone_are_kept_without_a_warning():
+    assert kept(np.random.default_rng(0), np.array([0.0, 1.0, 1e100]), 1, 1e-300).tolist() == [0]
