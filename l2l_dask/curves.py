@@ -70,7 +70,7 @@ class Curves:
             curve = self._curve(report.id)
             curve.place = report.place or curve.place
             points = report.points[max(0, len(curve.seen) - report.first) :]
-            if points:
+            if points and report.first <= len(curve.seen):  # else one before it was lost: the result brings them all
                 curve.seen += points
                 found.setdefault(report.id, []).extend(points)
         return {id: tuple(found[id]) for id in sorted(found)}
