@@ -23,8 +23,8 @@ from l2l_dask.evaluation import Candidates, Evaluations, Objectives
 from l2l_dask.optimizer import Optimizer
 from l2l_dask.parameters import Integer
 from l2l_dask.space import Floats, Space
-from optimizers._operators import _widest_bin, reflected
-from optimizers._options import check_count, check_number
+from optimizers._operators import reflected, widest_bin
+from optimizers._options import check_count, check_number, checked_goal
 from optimizers._schedules import Schedule
 
 _FOUNDERS = 20  # random vectors from whose costs a temperature is estimated
@@ -58,7 +58,7 @@ class Walk:
         each = [p for p in space.values() for _ in range(p.size)]
         # A logarithmic integer's bins differ in width: its walk goes on from where it is, not from the bin's centre.
         self._latent = np.array([isinstance(p, Integer) and p.log for p in each])
-        self._width = np.array([_widest_bin(p) for p in each])
+        self._width = np.array([widest_bin(p) for p in each])
         self._any_integer, self._any_latent = bool(self._integer.any()), bool(self._latent.any())
         self._any_discrete = bool((space.n_values > 0).any())
         self._rarest = 1.0 / max(1, int(self._integer.sum()))
@@ -153,10 +153,7 @@ class Chains(Optimizer):
         self.n_parallel_runs = check_count("n_parallel_runs", n_parallel_runs, 1)
         self.noisy_step = check_number("noisy_step", noisy_step, 1e-12, 1e6)
         self.n_iteration = None if n_iteration is None else check_count("n_iteration", n_iteration, 1)
-        self._goal = -math.inf
-        if stop_criterion is not None:
-            fitness = check_number("stop_criterion", stop_criterion, -math.inf, math.inf)
-            self._goal = float(self.objectives.cost(np.array([fitness]))[0])
+        self._goal = checked_goal(self.objectives, stop_criterion)
         self.asynchronous = not synchronous
         self.chains: list[Chain] = []
         self._schedule = schedule

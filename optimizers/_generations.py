@@ -13,8 +13,8 @@ import numpy as np
 from l2l_dask.evaluation import Candidates, Evaluations, Ids, Objectives
 from l2l_dask.optimizer import Optimizer
 from l2l_dask.space import Floats, Space
-from optimizers._operators import Operators, _widest_bin
-from optimizers._options import check_count, check_number
+from optimizers._operators import Operators, widest_bin
+from optimizers._options import check_count, checked_goal
 
 _LARGEST = 1e100  # cost: whoever returns the largest float as a penalty must not make a gradient overflow
 _LEAST_SD = 1e-10  # of a real, in encoded units: enough to go on from when all the elite are equal
@@ -95,14 +95,11 @@ class Generations(Optimizer):
         super().__init__(space, objectives, seed=seed)
         self.pop_size = pop_size
         self.n_iteration = None if n_iteration is None else check_count("n_iteration", n_iteration, 1)
-        self._goal = -math.inf  # as a cost
-        if stop_criterion is not None:
-            fitness = check_number("stop_criterion", stop_criterion, -math.inf, math.inf)
-            self._goal = float(self.objectives.cost(np.array([fitness]))[0])
+        self._goal = checked_goal(self.objectives, stop_criterion)
         self.asynchronous = not synchronous
         self.generation = 0
         self._operators = Operators(space)
-        widest_bins = np.repeat([_widest_bin(p) for p in space.values()], [p.size for p in space.values()])
+        widest_bins = np.repeat([widest_bin(p) for p in space.values()], [p.size for p in space.values()])
         self._least_sd: Floats = np.maximum(_LEAST_SD, widest_bins / 4.0)
         self._stopped = False
         self._wanted = pop_size  # results before the next update, if asynchronous

@@ -54,7 +54,7 @@ class Operators:
         self._any_categorical = bool(self._categorical.any())
         self._any_discrete = bool((space.n_values > 0).any())
         self.numeric = (~self._categorical).astype(float)
-        self._least_step = np.repeat([_widest_bin(p) for p in space.values()], [p.size for p in space.values()])
+        self._least_step = np.repeat([widest_bin(p) for p in space.values()], [p.size for p in space.values()])
 
     def blend(self, rng: np.random.Generator, a: Floats, b: Floats, alpha: float) -> tuple[Floats, Floats]:
         """Cross two parents: BLX-alpha ([2]_, section 4) for numbers, uniform crossover [3]_ for categoricals.
@@ -112,7 +112,7 @@ class Operators:
         return self._space.snap(inside) if self._any_discrete else inside
 
 
-def _widest_bin(parameter: Parameter) -> float:
+def widest_bin(parameter: Parameter) -> float:
     """Return the encoded width of an integer's widest bin: the least step that changes it wherever it is."""
     if not isinstance(parameter, Integer):
         return 0.0

@@ -12,7 +12,7 @@ from l2l_dask.optimizer import Optimizer
 from l2l_dask.space import Floats, Space
 from optimizers._observations import Target
 from optimizers._operators import Operators, reflected
-from optimizers._options import check_count, check_number
+from optimizers._options import check_count, check_number, checked_goal
 
 _NOBODY = -1
 _RANK = 1e-12  # relative: observations vary no less than that in any direction that counts
@@ -109,10 +109,7 @@ class EnsembleKalmanFilter(Optimizer):
         self.maxit = check_count("maxit", maxit, 1)
         self.n_worst = check_number("n_worst", n_worst, 0.0, 0.9)
         self.n_iteration = None if n_iteration is None else check_count("n_iteration", n_iteration, 1)
-        self._goal = -math.inf
-        if stop_criterion is not None:
-            fitness = check_number("stop_criterion", stop_criterion, -math.inf, math.inf)
-            self._goal = float(self.objectives.cost(np.array([fitness]))[0])
+        self._goal = checked_goal(self.objectives, stop_criterion)
         self._target = Target(target)
         self.needs = self._target.needs
         self.asynchronous = not synchronous

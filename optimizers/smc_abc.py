@@ -11,7 +11,7 @@ from l2l_dask.evaluation import Candidates, Evaluations, Ids, Objectives
 from l2l_dask.optimizer import Optimizer
 from l2l_dask.space import Floats, Space
 from optimizers._latent import Latent
-from optimizers._options import check_count, check_number
+from optimizers._options import check_count, check_number, checked_goal
 
 _NOBODY = -1
 _JITTER = 1e-9  # least standard deviation of the kernel, relative to the prior's
@@ -149,10 +149,7 @@ class SMCABC(Optimizer):
         self.pop_size = check_count("pop_size", pop_size, 4)
         self.alpha = check_number("alpha", alpha, 0.01, 0.99)
         self.n_iteration = None if n_iteration is None else check_count("n_iteration", n_iteration, 1)
-        self._goal = -math.inf
-        if stop_criterion is not None:
-            fitness = check_number("stop_criterion", stop_criterion, -math.inf, math.inf)
-            self._goal = float(self.objectives.cost(np.array([fitness]))[0])
+        self._goal = checked_goal(self.objectives, stop_criterion)
         self.asynchronous = not synchronous
         self.iteration = 0  # populations so far
         self._latent = Latent(space)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import math
 import sys
 import warnings
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from l2l_dask.optimizer import Optimizer
 from l2l_dask.space import Floats, Space
 from optimizers._latent import Latent
 from optimizers._observations import Target
-from optimizers._options import check_count, check_number
+from optimizers._options import check_count, checked_goal
 
 _LEAST = 20  # simulations to train with
 _KEPT = 20_000  # simulations, which bounds memory and the time of a training
@@ -119,10 +118,7 @@ class SNPE(Optimizer):
             "num_transforms": check_count("num_transforms", num_transforms, 1),
         }
         self.n_iteration = None if n_iteration is None else check_count("n_iteration", n_iteration, 1)
-        self._goal = -math.inf
-        if stop_criterion is not None:
-            fitness = check_number("stop_criterion", stop_criterion, -math.inf, math.inf)
-            self._goal = float(self.objectives.cost(np.array([fitness]))[0])
+        self._goal = checked_goal(self.objectives, stop_criterion)
         self._target = Target(target)
         self.needs = self._target.needs
         self.asynchronous = not synchronous

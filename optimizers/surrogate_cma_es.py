@@ -14,7 +14,7 @@ from l2l_dask.optimizer import Optimizer
 from l2l_dask.space import Floats, Space
 from optimizers._cma import Strategy, centre
 from optimizers._lq_model import DIAGONAL, FULL, LINEAR, LQModel, coefficients, kendall_tau, stationary
-from optimizers._options import check_count, check_number
+from optimizers._options import check_count, check_number, checked_goal
 from optimizers._surrogate_archive import Archive, Frame, Population, positions
 
 _SEPARABLE_ABOVE = 100  # dimensions, as CMAES
@@ -128,10 +128,7 @@ class SurrogateCMAES(Optimizer):
                 raise OptimizerError(f"{name} must be true or false, got {value!r}")
         self.restarts = restarts
         self.asynchronous = not synchronous
-        self._goal = -math.inf  # as a cost
-        if stop_criterion is not None:
-            fitness = check_number("stop_criterion", stop_criterion, -math.inf, math.inf)
-            self._goal = float(self.objectives.cost(np.array([fitness]))[0])
+        self._goal = checked_goal(self.objectives, stop_criterion)
         self._stopped = False
         self.run = self.generation = 0
         self._box = space.bounded & (space.n_values == 0)
