@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from l2l_dask.space import Floats
 
+_BLOCK, _AT_ONCE = 256, 20_000  # rows: as many comparisons fit into a processor's cache, or nearly
+
 
 def non_dominated(cost: Floats) -> NDArray[np.bool_]:
     """Tell which rows are on the Pareto front.
@@ -26,14 +28,30 @@ def non_dominated(cost: Floats) -> NDArray[np.bool_]:
         return front
     if cost.shape[1] <= 2:
         return _staircase(cost, order, front)
-    rest = order
-    while len(rest):
-        first, values = rest[0], cost[rest]
-        front[first] = True
-        no_worse, equal = (values >= cost[first]).all(axis=1), (values == cost[first]).all(axis=1)
-        front[rest[equal]] = True
-        rest = rest[~no_worse]
+    values = cost[order]
+    new = np.append(True, (values[1:] != values[:-1]).any(axis=1))
+    front[order] = _unbeaten(values[new])[np.cumsum(new) - 1]
     return front
+
+
+def _unbeaten(values: Floats) -> NDArray[np.bool_]:
+    """Tell which of different rows, in lexicographic order, no other is nowhere worse than: block by block."""
+    unbeaten = np.zeros(len(values), dtype=bool)
+    for start in range(0, len(values), _BLOCK):
+        block = np.arange(start, min(start + _BLOCK, len(values)))
+        for by in np.array_split(np.flatnonzero(unbeaten), 1 + start // _AT_ONCE):
+            block = block[~_no_worse(values[by], values[block]).any(axis=0)]
+        beaten_within = np.triu(_no_worse(values[block], values[block]), 1).any(axis=0)
+        unbeaten[block[~beaten_within]] = True
+    return unbeaten
+
+
+def _no_worse(these: Floats, than: Floats) -> NDArray[np.bool_]:
+    """Tell which of these rows (first index) are nowhere worse than which of those, that come after them."""
+    result = np.ones((len(these), len(than)), dtype=bool)
+    for a, b in zip(these.T[1:], than.T[1:], strict=True):
+        result &= a[:, None] <= b
+    return result
 
 
 def _staircase(cost: Floats, order: NDArray[np.intp], front: NDArray[np.bool_]) -> NDArray[np.bool_]:
