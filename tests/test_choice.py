@@ -2,7 +2,7 @@
 
 import pytest
 
-from l2l_dask import Categorical, Experiment, Objectives, Real, Space, minimize
+from l2l_dask import Categorical, Experiment, Objectives, Real, Space, maximize, minimize
 from l2l_dask.errors import OptimizerError
 from l2l_dask.evaluation import Candidates
 from l2l_dask.optimizer import Optimizer
@@ -88,3 +88,12 @@ def test_the_pareto_front_of_a_search_is_what_none_of_the_others_beats(search, t
     both_ways = {"space": SPACE, "objectives": [minimize("f"), minimize("g")], "cluster": "serial"}
     ended = Experiment(both, "qmc", store=tmp_path / "b.zarr", evaluations=16, **both_ways).run()
     assert [i.fitness["f"] for i in ended.front] == sorted(x for x in ended.record["fitness"][:, 0] if x < 0.5)
+
+
+def test_of_those_that_are_equally_good_by_the_first_objective_the_next_decides_which_is_the_best(search, tmp_path):
+    def both(params):
+        return 1.0, params["x"]
+
+    both_ways = {"space": SPACE, "objectives": [minimize("f"), maximize("g")], "cluster": "serial"}
+    ended = Experiment(both, "qmc", store=tmp_path / "b.zarr", evaluations=16, **both_ways).run()
+    assert ended.best.id == ended.front[0].id == ended.record["fitness"][:, 1].argmax()

@@ -105,7 +105,7 @@ class Trajectory:
 
     @property
     def best(self) -> Individual | None:
-        """The best individual, by the first objective; None before the first.
+        """The best individual, by the first objective and, of equals, by the next; None before the first.
 
         Where the best were evaluated again at the end, it is the best of those: by what came of that, since to be the
         best of many is luck too.
@@ -113,10 +113,9 @@ class Trajectory:
         return next(iter(self.ranking(1)), None)
 
     def ranking(self, k: int) -> list[Individual]:
-        """Return the ``k`` best individuals, by the first objective: those evaluated again at the end come first."""
-        cost = self.cost[:, 0]
-        done = np.flatnonzero(~np.isnan(cost))
-        order = np.lexsort((cost[done], ~self._is_final[done]))
+        """Return the ``k`` best individuals, in the order of the objectives: those evaluated again at the end first."""
+        done = np.flatnonzero(~np.isnan(self.cost[:, 0]))
+        order = np.lexsort((*self.cost[done].T[::-1], ~self._is_final[done]))
         return [self.individual(i) for i in done[order][:k].tolist()]
 
     @property
