@@ -56,7 +56,8 @@ def _plain(value: Any) -> Any:
 
 def _readable(doc: str) -> str:
     """Take a docstring's markup away: references, roles and backquotes."""
-    doc = re.sub(r":\w+:`\\?([^`]*)`", r"\1", re.sub(r"\[\d+\]_,? ?", "", doc))
+    doc = re.sub(r"(?<=\()(\[\d+\]_,? ?)+| ?\[\d+\]_", "", doc)
+    doc = re.sub(r":\w+:`\\?([^`]*)`", r"\1", doc)
     return escape(re.sub(r" ?\(\)| (?=[.,;:])", "", doc).replace("``", ""))
 
 
@@ -69,7 +70,9 @@ def printed(plugins: list[dict[str, Any]]) -> None:
             console.print(f"  {escape(plugin['source'])}", style="dim")
         if "spaces" in plugin:
             waits = "asynchronous" if plugin["asynchronous"] else "waits for each generation"
-            console.print(f"  {', '.join(plugin['spaces'])}; {plugin['objectives']} objective(s); {waits}", style="dim")
+            n = plugin["objectives"]
+            objectives = "1 objective" if n == 1 else f"{n} objectives" if isinstance(n, int) else f"{n} of objectives"
+            console.print(f"  {', '.join(plugin['spaces'])}; {objectives}; {waits}", style="dim")
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
         for option, o in plugin["options"].items():
             table.add_row(option, str(o["default"]), _readable(o["doc"]))

@@ -80,8 +80,8 @@ def _front(front: list[dict[str, Any]], names: list[str]) -> Table:
     shown = (
         [front[i] for i in np.unique(np.linspace(0, len(front) - 1, min(len(front), 20)).astype(int))] if front else []
     )
-    some = f", {len(shown)} of them" if len(shown) < len(front) else ""
-    table = Table(box=None, title=f"\nPareto front: {len(front)} individuals{some}", title_justify="left")
+    some = f", {len(shown)} of which are" if len(shown) < len(front) else ""
+    table = Table(box=None, title=f"\nPareto front: {len(front)} individual(s){some}", title_justify="left")
     for name in ("individual", *names):
         table.add_column(escape(name), justify="right")
     for one in shown:
@@ -126,18 +126,20 @@ def table_of_stores(folder: Path, *, as_json: bool) -> None:
         json.dump({"experiments": rows}, sys.stdout)
         sys.stdout.write("\n")
         return
-    table = Table(box=None)
-    for title in ("store", "state", "done", "failed", "of", "best"):
+    table, titles = Table(box=None), ("store", "state", "done", "stopped", "failed", "of", "best")
+    for title in titles:
         table.add_column(title, justify="left" if title in ("store", "state") else "right", overflow="fold")
     for row in rows:
         if "problem" in row:
-            table.add_row(escape(row["store"]), "[red]unreadable[/red]", "", "", "", "")
+            table.add_row(escape(row["store"]), "[red]unreadable[/red]", *[""] * (len(titles) - 2))
             continue
         n = row["evaluations"]
         failed = n["failed"] + n["timed_out"] + n["crashed"]
         fitness = next(iter(row["best"]["fitness"].values()), math.nan) if row["best"] else math.nan
         shown = "" if math.isnan(fitness) else f"{fitness:.6g}"
-        table.add_row(escape(row["store"]), row["state"], str(n["done"]), str(failed), str(n["budget"]), shown)
+        table.add_row(
+            escape(row["store"]), row["state"], *map(str, (n["done"], n["stopped"], failed, n["budget"])), shown
+        )
     console = Console()
     console.print(table if rows else f"no experiments below {folder}")
 

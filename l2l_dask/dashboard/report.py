@@ -85,11 +85,13 @@ def html(trajectory: Trajectory) -> str:
 def _summary(trajectory: Trajectory) -> str:
     counts, labels = trajectory.counts(), trajectory.experiment["labels"]
     failed = counts["failed"] + counts["timed_out"] + counts["crashed"]
+    stopped = f"{counts['stopped']} stopped early, " if counts["stopped"] else ""
     words = (
         f"{labels['optimizer']} on {labels['optimizee']}: {counts['total']} evaluations, {counts['done']} done, "
-        f"{failed} failed; {trajectory.state}."
+        f"{stopped}{failed} failed; {trajectory.state}."
     )
-    return f"<p>{escape(str(words))}</p>"
+    explanation = trajectory.experiment.get("explanation", "")
+    return "".join(f"<p>{escape(text)}</p>" for text in (words, explanation) if text)
 
 
 def _traces(trajectory: Trajectory) -> list[Any]:

@@ -102,6 +102,7 @@ def test_list_finds_all_stores_below_a_folder(finished, home, l2l, only_json):
     assert "there is no store" in experiments[1]["problem"]
     assert set(experiments[0]) == SUMMARY
     text = l2l("list", home).stdout
+    assert text.split("\n")[0].split() == ["store", "state", "done", "stopped", "failed", "of", "best"]
     assert text.count("finished") == 2
     assert text.count("unreadable") == 1
 
@@ -138,6 +139,13 @@ def test_choices_of_mixed_types_are_exported_too(home, store, l2l):
     for suffix in ("csv", "parquet", "nc"):
         done = l2l("export", store, f"out.{suffix}")
         assert done.returncode == 0, done.stderr
+
+
+def test_optimizers_are_described_in_plain_words(home, l2l):
+    text = " ".join(l2l("optimizers", "cross-entropy", "nsga-2").stdout.split())
+    assert "gaussian, noisy-gaussian, bayesian-gaussian-mixture or noisy-mixture" in text
+    assert "; 1 objective; asynchronous" in text
+    assert "; any number of objectives; asynchronous" in text
 
 
 def test_optimizers_of_a_name_are_shown_alone_and_a_wrong_name_names_the_near_ones(home, l2l, only_json):

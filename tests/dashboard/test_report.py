@@ -273,3 +273,19 @@ def test_a_browser_draws_the_report_without_errors(run, tmp_path):
     assert said["errors"] == ""
     assert said["alerts"] == "0"
     assert int(said["drawn"]) >= 3  # two objectives and the trace
+
+
+def test_it_counts_those_that_were_stopped_and_says_what_the_optimizer_chose(tmp_path):
+    def learning(params, context):
+        for step in range(1, 10):
+            context.report(step, params["x"])
+        return params["x"]
+
+    searched = {"space": Space({"x": Real(0, 1)}), "objectives": minimize("f"), "evaluations": 20, "cluster": "serial"}
+    stopped = Experiment(learning, "hyperband", store=tmp_path / "a.zarr", **searched).run()
+    counts = stopped.counts()
+    assert counts["stopped"] > 0
+    told = f"20 evaluations, {counts['done']} done, {counts['stopped']} stopped early, 0 failed; finished."
+    assert told in Page(report.html(stopped)).text
+    chosen = Experiment(learning, "auto", store=tmp_path / "b.zarr", **searched).run()
+    assert chosen.experiment["explanation"] in Page(report.html(chosen)).text
