@@ -83,8 +83,8 @@ def _ask_again(optimizer: Optimizer, past: _Past, event: Event) -> None:
     if asked.x.tobytes() != recorded.tobytes() and not np.allclose(asked.x, recorded, rtol=_RTOL, atol=_RTOL):
         row, dimension = np.argwhere(~np.isclose(asked.x, recorded, rtol=_RTOL, atol=_RTOL))[0]
         raise _changed(
-            f"individual {event.ids[row]} was asked with x[{dimension}] = {recorded[row, dimension]!r}, "
-            f"the replay asks for {asked.x[row, dimension]!r}"
+            f"individual {event.ids[row]} was asked with x[{dimension}] = {float(recorded[row, dimension])!r}, "
+            f"the replay asks for {float(asked.x[row, dimension])!r}"
         )
 
 
