@@ -140,6 +140,8 @@ def conclude(ended: Trajectory, *, report: bool, as_json: bool) -> None:
     if content["best"]:
         best = content["best"]
         console.print(f"best: individual {best['id']}, {fitness_of(best)}", markup=False)
+    if content.get("front"):
+        console.print(f"Pareto front: {len(content['front'])} individual(s), which l2l show lists", markup=False)
     if report and len(ended):
         from l2l_dask.dashboard.report import write
 

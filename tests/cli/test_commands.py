@@ -67,6 +67,7 @@ def test_run_without_json_prints_nothing_on_stdout_and_says_what_next(home, stor
     assert done.stderr.splitlines()[-1] == f"l2l show {home / 'b.zarr'}"
     assert "finished: all evaluations done" in done.stderr
     assert "3 of 3 evaluations: 3 done" in done.stderr
+    assert f"\nPareto front: {len(load(home / 'b.zarr').front)} individual(s)" in done.stderr
     assert not (home / "b.zarr" / "report.html").exists()
     assert load(home / "b.zarr").experiment["run"]["seed"] == 5
     assert not store.exists()
