@@ -13,10 +13,12 @@ import queue
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
 
+import numpy as np
 from distributed import Reschedule, Worker, WorkerPlugin, get_worker
 
 from l2l_dask.child import Payload
@@ -109,9 +111,18 @@ class EvaluationPlugin(WorkerPlugin):
         if math.isinf(self._sent):  # nobody listens any more
             return
         self._sent = time.monotonic()
-        reports = [[id, first, points] for id, (first, points) in outbox.items()]
+        reports = [[id, first, packed(points)] for id, (first, points) in outbox.items()]
         message: dict[str, Any] = {"worker": self._worker.address, "reports": reports}
         self._worker.log_event(self.name, message)
+
+
+def packed(points: Sequence[Point]) -> bytes:
+    """Pack points: the scheduler keeps a thousand messages, which a flood of reports would make large."""
+    return np.array(points, dtype="<f8").tobytes()
+
+
+def unpacked(points: bytes) -> tuple[Point, ...]:
+    return tuple((step, value) for step, value in np.frombuffer(points, dtype="<f8").reshape(-1, 2).tolist())
 
 
 def stop(plugin: str, ids: list[int], dask_worker: Worker) -> None:

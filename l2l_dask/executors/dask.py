@@ -287,7 +287,7 @@ class Dask(Executor):
         """Take a message of a worker, on the client's own thread."""
         message = event[1]
         for id, first, points in message["reports"]:
-            self._reports.put(Report(id, first, tuple((step, value) for step, value in points), message["worker"]))
+            self._reports.put(Report(id, first, worker.unpacked(points), message["worker"]))
         self._inbox.put(None)
 
     def reported(self) -> list[Report]:

@@ -3,10 +3,12 @@
 import itertools
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
+from distributed import get_client
 
 from l2l_dask import Optimizee, Real, Space, minimize
 from l2l_dask.evaluation import Status
@@ -175,6 +177,29 @@ def test_the_scheduler_does_not_keep_what_was_reported(client, tmp_path):
     for messages, subscribers in kept.values():
         assert messages <= 2, "more than each worker's last"
         assert subscribers == 0
+
+
+def test_a_flood_of_reports_takes_little_memory_of_the_scheduler(client, tmp_path):
+    class Looking(RandomSearch):
+        kept = ()
+
+        def _observe(self, reports):
+            Looking.kept = get_client().get_events() or Looking.kept
+            return []
+
+    def flooding(params, context):
+        for step in range(3000):
+            context.report(step, params["x"])
+        return params["x"]
+
+    def size(thing):
+        return sys.getsizeof(thing) + (sum(map(size, thing)) if isinstance(thing, list | tuple) else 0)
+
+    search(flooding, tmp_path / "a.zarr", Looking, evaluations=4).run(client)
+    (messages,) = (events for topic, events in Looking.kept.items() if topic.startswith("l2l-"))
+    reports = [report for _, message in messages for report in message["reports"]]
+    assert sum(size(points) for *_, points in reports) < 20 * 4 * 3000
+    assert max(first for _, first, _ in reports) > 1000
 
 
 CONFIG = """
