@@ -82,7 +82,8 @@ class Plan:
         if isinstance(found, Optimizer):
             return self
         section, facts = self.config.optimizer, {"evaluations": self.config.run.evaluations, "workers": slots}
-        wanted = registry.options(found).keys() - section.options.keys()
+        unset = {name for name, option in registry.options(found).items() if option.default in (None, ...)}
+        wanted = unset - section.options.keys()
         told = {name: value for name, value in facts.items() if name in wanted and value is not None}
         informed = section.model_copy(update={"options": section.options | told})
         return replace(self, config=self.config.model_copy(update={"optimizer": informed}))

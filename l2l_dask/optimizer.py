@@ -56,8 +56,8 @@ class Optimizer(ABC):
 
     Notes
     -----
-    An optimizer whose constructor takes the options ``evaluations`` or ``workers`` is told the budget, and the
-    number of slots if that is known, where the user gives no others; a resumed search gets those that it began with.
+    An optimizer whose constructor takes ``evaluations=None`` or ``workers=None`` is told the experiment's budget, and
+    the number of slots if that is known, where the user gives no others; a resumed search gets those it began with.
 
     Raises
     ------

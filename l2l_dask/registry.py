@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal
@@ -73,8 +74,9 @@ def find(group: Group, reference: str, folder: Path | None = None) -> Any:
 def _registered(group: Group, name: str) -> Any:
     points = [point for point in entry_points(group=f"l2l_dask.{group}") if point.name == name]
     if not points:
+        near = get_close_matches(name, names(group)) or names(group)
         raise PluginError(
-            f"no {group[:-1]} is called {name!r}: expected one of {', '.join(names(group))}, "
+            f"no {group[:-1]} is called {name!r}: expected one of {', '.join(near)}, "
             "or package.module:name, or file.py:name"
         )
     try:

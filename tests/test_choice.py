@@ -57,6 +57,15 @@ def test_a_resumed_search_is_told_what_it_began_with(search, tmp_path):
     assert load(tmp_path / "a.zarr").experiment["optimizer"]["options"] == {"evaluations": 5, "workers": 1}
 
 
+class Settled(Curious):
+    def __init__(self, space, objectives, *, seed=0, evaluations: int = 3, workers: int | None = None):
+        super().__init__(space, objectives, seed=seed, evaluations=evaluations, workers=workers)
+
+
+def test_a_default_of_the_optimizers_own_stays(search):
+    assert search(Settled, workers=7).explanation == "told 3 and 7"
+
+
 def test_an_optimizer_that_does_not_ask_is_told_nothing(search):
     ended = search("random").run()
     assert ended.experiment["optimizer"]["options"] == {}

@@ -90,6 +90,11 @@ def build(**given):
     return registry.build(Plugin, "plugin", given, **FIXED)
 
 
+def test_a_name_that_is_nearly_right_is_answered_with_those_near_it():
+    with pytest.raises(PluginError, match="expected one of cma-es, mo-cma-es, "):
+        registry.find("optimizers", "cma_es")
+
+
 def test_the_optimizers_of_this_distribution_are_found_by_name():
     assert registry.names("optimizers") == NAMES
     assert registry.find("optimizers", "random") is RandomSearch
