@@ -129,7 +129,8 @@ class Site:
     def tells(self):
         """List what each driver told its optimizer, replays included: ids in their order."""
         path, tells = self.folder / "told", {}
-        for line in path.read_text().splitlines() if path.exists() else ():
+        text = path.read_text() if path.exists() else ""
+        for line in text[: text.rfind("\n") + 1].splitlines():  # the last one may be half written
             driver, id = line.split()
             tells.setdefault(driver, []).append(int(id))
         return list(tells.values())
