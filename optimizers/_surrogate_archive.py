@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
 from l2l_dask.space import Floats
 from optimizers._cma import Strategy
+
+_TINY = 1e-300
+_JUDGED = 100  # last results by which it is judged whether failures follow from the place
+_NEARLY_ALL = 0.75
+_NEIGHBOURS = 500  # results among which the nearest is looked for
 
 
 class Frame:
@@ -148,3 +155,42 @@ def positions(of: NDArray[np.intp], where: NDArray[np.intp]) -> NDArray[np.intp]
     found = np.minimum(np.searchsorted(where, of, sorter=order), len(where) - 1)
     place = order[found]
     return np.where(where[place] == of, place, -1)
+
+
+class Failures:
+    """Where evaluations fail: expected where the nearest result is a failure, if that has been a good guess."""
+
+    def __init__(self) -> None:
+        self._x: deque[Floats] = deque(maxlen=_NEIGHBOURS)
+        self._last: deque[tuple[Floats, bool]] = deque(maxlen=_JUDGED)
+
+    def note(self, x: Floats, *, failed: bool) -> None:
+        self._last.append((x, failed))
+        if failed:
+            self._x.append(x)
+
+    def follow_places(self, frame: Frame) -> bool:
+        """Tell whether a result's nearest neighbour shares its fate, more often than by chance (two standard errors).
+
+        By chance that is p^2 + (1 - p)^2 of the results, if p of them are failures: failures may have nothing to do
+        with the place. Where nearly all fail that cannot be told, and to go elsewhere is all that is left.
+        """
+        if not self._x:
+            return False
+        failed = np.array([failed for _, failed in self._last])
+        z = frame.white(np.array([x for x, _ in self._last]))
+        distances = cdist(z, z)
+        np.fill_diagonal(distances, np.inf)
+        p = failed.mean()
+        shared = (failed[distances.argmin(axis=1)] == failed).mean()
+        return bool(p > _NEARLY_ALL or shared > p**2 + (1 - p) ** 2 + len(failed) ** -0.5)
+
+    def likely(self, frame: Frame, x: Floats, succeeded: Floats) -> Floats:
+        """Return how much more likely vectors ``x`` (k, n) are to fail than to succeed: from 0 to 1, even at 1/2.
+
+        That is by the distances, in the frame, to the nearest success and to the nearest failure.
+        """
+        z = frame.white(x)
+        to_failure = cdist(z, frame.white(np.array(self._x))).min(axis=1)
+        to_success = cdist(z, frame.white(succeeded[-_NEIGHBOURS:])).min(axis=1)
+        return np.asarray((to_success + _TINY) / (to_success + to_failure + 2 * _TINY))

@@ -15,7 +15,7 @@ from l2l_dask.space import Floats, Space
 from optimizers._cma import Strategy, centre
 from optimizers._lq_model import DIAGONAL, FULL, LINEAR, LQModel, coefficients, kendall_tau, stationary
 from optimizers._options import check_count, check_number, checked_goal
-from optimizers._surrogate_archive import Archive, Frame, Population, positions
+from optimizers._surrogate_archive import Archive, Failures, Frame, Population, positions
 
 _SEPARABLE_ABOVE = 100  # dimensions, as CMAES
 _FULL_UP_TO = 40  # dimensions: the full model has 861 coefficients there
@@ -24,6 +24,7 @@ _ENOUGH = 1.5  # points, times its coefficients, before the next larger model is
 _REFIT = 50  # results and updates between fits: its coefficients divided by this
 _VALIDATED = 15  # results that tau is computed of, at least: [1], algorithm 2
 _FEWEST = 3  # results before there is a model: [1], algorithm 2
+_CAUTIOUS = 1 / 3  # likelihood of failure that every second candidate avoids: no long rows of failures
 _PER_UPDATE = 10  # candidates in flight for each result that an update waits for
 _REMEMBERED = 20_000  # vectors of integers only that are not asked again, which bounds the memory
 _FAR = 1e6  # steps along the linear model's slope, in encoded units
@@ -56,9 +57,10 @@ class SurrogateCMAES(Optimizer):
     algorithm: :math:`\lambda` vectors are drawn, the best by the model are evaluated and awaited, then half as many
     more, until :math:`\tau` is high enough or all are evaluated.
 
-    Failed evaluations are left out (``synchronous``: ranked last). Integers keep a margin of probability to change, as
-    in CMAES; vectors of integers only are not asked twice. Noise lowers :math:`\tau`: a search that is too noisy for
-    the model is a plain CMA-ES.
+    Failed evaluations are left out (``synchronous``: ranked last). What is nearer to one of them than to a success, by
+    the distribution's metric, is ranked last too, if failures follow places: a region where it fails is left. Integers
+    keep a margin of probability to change, as in CMAES; vectors of integers only are not asked twice. Noise lowers
+    :math:`\tau`: a search that is too noisy for the model is a plain CMA-ES.
 
     An ask and a tell together take about 1 ms up to 20 dimensions, and 3 ms in 40, 100 (diagonal) and 1000 (linear).
     Memory is that of the last results, three times as many as the model has coefficients and at least 1000.
@@ -148,6 +150,7 @@ class SurrogateCMAES(Optimizer):
         self.strategy = Strategy(self.space, mean, self.sigma, pop_size, separable=n > _SEPARABLE_ABOVE)
         largest = coefficients(n)[FULL if n <= _FULL_UP_TO else DIAGONAL]
         self._archive = Archive(n, max(1000, 3 * largest))
+        self._failures = Failures()
         self._first_id = self.n_asked
         self.model: LQModel | None = None
         self._frame: Frame | None = None
@@ -185,6 +188,15 @@ class SurrogateCMAES(Optimizer):
         assert self._frame is not None
         with np.errstate(all="ignore"):
             return np.nan_to_num(model.predict(self._frame.white(x)), nan=np.inf)
+
+    def _rank(self, model: LQModel, x: Floats, limit: float = 0.5) -> Floats:
+        """Predict costs by which vectors are to be ranked: those that are likely to fail come last."""
+        value = self._predict(model, x)
+        assert self._frame is not None
+        if self._failures.follow_places(self._frame):
+            failure = self._failures.likely(self._frame, x, self._archive.x)
+            value = np.where(failure > limit, failure * np.finfo(float).max, np.minimum(value, 1e300))
+        return value
 
     def _agreement(self, model: LQModel) -> float:
         """Return Kendall's tau of the last results and what the model predicts without each of them."""
@@ -268,7 +280,8 @@ class SurrogateCMAES(Optimizer):
         if model is not None and not self._injected:
             raw = np.concatenate([self._optimum(model), raw])
         x = self._evaluated(raw)
-        value = np.zeros(1) if model is None else self._predict(model, x)
+        limit = 0.5 if self.rng.random() < 0.5 else _CAUTIOUS
+        value = np.zeros(1) if model is None else self._rank(model, x, limit)
         if self._all_discrete:
             new = np.array([row.tobytes() not in self._seen for row in x])
             if not new.any():  # nearby: then anywhere
@@ -299,7 +312,7 @@ class SurrogateCMAES(Optimizer):
         free = np.flatnonzero(~members.asked)
         if not len(free) or members.asked.sum() >= self._wanted:
             return None
-        i = int(free[0] if model is None else free[np.argmin(self._predict(model, members.x[free]))])
+        i = int(free[0] if model is None else free[np.argmin(self._rank(model, members.x[free]))])
         members.asked[i] = True
         members.place[self.n_asked + len(self._proposed)] = i
         return members.raw[i], members.x[i], members.has_optimum and i == 0
@@ -316,6 +329,8 @@ class SurrogateCMAES(Optimizer):
         for id, x, cost in zip(evaluations.ids.tolist(), evaluations.x, evaluations.cost[:, 0].tolist(), strict=True):
             raw = self._raw.pop(id, x)
             valid = math.isfinite(cost) and id >= self._first_id
+            if id >= self._first_id:
+                self._failures.note(x, failed=not valid)
             if valid:
                 self._archive.add(x, raw, cost)
                 self._since_fit += 1
@@ -359,7 +374,7 @@ class SurrogateCMAES(Optimizer):
             self._learn(members.raw, np.where(np.isnan(members.cost), worst, members.cost))
 
     def _learn_from_model(self, model: LQModel, raw: Floats) -> None:
-        self._learn(raw, self._predict(model, self._evaluated(raw)))
+        self._learn(raw, self._rank(model, self._evaluated(raw)))
 
     def _learn(self, raw: Floats, cost: Floats) -> None:
         """Update the distribution ([2], eq. 39 to 47) from ``pop_size`` raw vectors."""

@@ -12,7 +12,7 @@ from l2l_dask.errors import OptimizerError
 from l2l_dask.testing import check_optimizer
 from l2l_dask.testing.optimizer import default_spaces
 from optimizers._lq_model import DIAGONAL, FULL, LINEAR, LQModel, coefficients, kendall_tau, stationary
-from optimizers._surrogate_archive import Archive, Frame, positions
+from optimizers._surrogate_archive import Archive, Failures, Frame, positions
 from optimizers.cma_es import CMAES
 from optimizers.surrogate_cma_es import SurrogateCMAES
 
@@ -247,6 +247,43 @@ def test_every_second_failure_costs_little_more_than_itself(synchronous):
     optimizer = SurrogateCMAES(Space({"x": Real(0, 1, shape=(3,))}), COST, seed=1, synchronous=synchronous)
     _, costs = minimise(optimizer, lambda x: np.nan if optimizer.n_asked % 2 else function(x), 250)
     assert np.nanmin(costs) < 1e-6
+
+
+@pytest.mark.parametrize("in_flight", [1, 16])
+def test_an_optimum_at_the_edge_of_a_region_where_it_fails_is_found_and_no_twenty_fail_in_a_row(in_flight):
+    def cliff(x):
+        return np.nan if x[0] > 0.5 else -x[0] + (x[1] - 0.3) ** 2 + (x[2] - 0.6) ** 2
+
+    bests = []
+    for seed in range(3):
+        optimizer = SurrogateCMAES(Space({"x": Real(0, 1, shape=(3,))}), COST, seed=seed)
+        _, costs = minimise(optimizer, cliff, 300, in_flight)
+        bests.append(np.nanmin(costs))
+        row = "".join("x" if np.isnan(cost) else " " for cost in costs)
+        assert max(map(len, row.split())) < 20  # where a search gives up by default
+    # Of -0.5. Of 150 random successes 1 in 150 is expected where x[0] > 0.5 - t, t > (x[1] - .3)^2 + (x[2] - .6)^2:
+    # the volume of that is 2 (pi / 2) t^2 = 1 / 150, t = 0.046.
+    assert np.median(bests) < -0.5 + 0.046 / 2
+
+
+def test_failure_is_likely_by_the_distances_to_the_nearest_failure_and_success():
+    frame = Frame(SurrogateCMAES(Space({"x": Real(0, 1, shape=(2,))}), COST, sigma=0.25).strategy)
+    failures = Failures()
+    failures.note(np.array([1.0, 0.0]), failed=True)
+    x = np.array([[0.25, 0.0], [0.5, 0.0], [1.0, 0.0], [0.0, 0.0]])
+    likely = failures.likely(frame, x, np.array([[0.0, 0.0], [-5.0, 0.0]]))
+    assert likely == pytest.approx([0.25, 0.5, 1.0, 0.0])
+
+
+def test_failures_follow_places_where_neighbours_share_their_fate_and_not_where_they_alternate():
+    frame = Frame(SurrogateCMAES(BOX, COST).strategy)
+    by_half, by_turns = Failures(), Failures()
+    for i in range(40):
+        by_half.note(np.full(5, i / 40), failed=i >= 20)
+        by_turns.note(np.full(5, i / 40), failed=i % 2 == 1)
+    assert by_half.follow_places(frame)
+    assert not by_turns.follow_places(frame)
+    assert not Failures().follow_places(frame)
 
 
 def test_integers_are_found_and_vectors_of_integers_only_are_not_asked_twice():
