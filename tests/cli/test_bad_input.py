@@ -133,7 +133,7 @@ BAD_FILES = {
     "no choices": (toml(space="x = {choices = []}"), ["x", "choice"]),
     "no objectives": (toml(objectives=None), ["[objectives]"]),
     "unknown direction": (toml(objectives='f = "minimise"'), ["minimize", "maximize", "'minimise'"]),
-    "unknown optimizer": (toml(optimizer='name = "cma"'), ["'cma'", "steady-state-ga"]),
+    "unknown optimizer": (toml(optimizer='name = "cma"'), ["'cma'", "cma-es"]),
     "optimizer that is none": (toml(optimizer='name = "model.py:fitness"'), ["optimizer", "model.py:fitness"]),
     "unknown optimizer option": (
         toml(optimizer='name = "steady-state-ga"\noptions = {pop = 3}'),
