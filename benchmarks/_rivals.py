@@ -95,7 +95,7 @@ def registered(name: str, **options: Any) -> Callable[[Task], Peer]:
 Rivals = dict[str, tuple[str, Callable[[Task], Peer]]]
 
 # For each registered name: {label: (module, how to make it)}. A label with "~" is not the same algorithm, but the
-# nearest; populations are as large as ours by default where their size makes a difference to the cost.
+# nearest; populations are of 50 or so where their size makes a difference to the cost.
 RIVALS: dict[str, Rivals] = {
     "random": {
         "numpy uniform": ("numpy", registered("random")),

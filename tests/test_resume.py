@@ -17,7 +17,7 @@ from l2l_dask.trajectory import INITIAL, OPTIMIZER, RETRY, Writer, load
 from l2l_dask.trajectory.layout import Layout, read_json, write_json
 
 OPTIMIZERS = names("optimizers")
-# Cut anywhere: what has no state, a sequence, a barrier, a steady state, restarts, a model, chains, learning curves.
+# Cut anywhere: what has no state, a sequence, a grid, a barrier, a steady state, restarts, a model, chains.
 CUT = ("random", "qmc", "grid", "genetic", "steady-state-ga", "cma-es", "surrogate-cma-es", "parallel-tempering")
 RandomSearch = find("optimizers", "random")
 NOT_REPEATED = {"submitted", "started", "finished", "worker", "host", "attempt"}
