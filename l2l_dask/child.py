@@ -52,6 +52,10 @@ class Payload:
         Seconds without work after which the process ends by itself: its driver may have been killed.
     batch_size
         The optimizee's.
+    threads
+        How many its libraries may use; 0 leaves that to the environment.
+    show_output
+        Whether what it prints is shown, by the process that watches.
     """
 
     optimizee: bytes
@@ -60,6 +64,8 @@ class Payload:
     cwd: str = ""
     idle: float = 300.0
     batch_size: int = 1
+    threads: int = 0
+    show_output: bool = False
 
 
 def main(arguments: list[str]) -> None:
@@ -220,6 +226,7 @@ def _guard(descriptor: int, worker: int) -> None:
 
 
 def _end_all(*_: int | FrameType | None) -> None:
+    family.ask(os.getpid(), family.GRACE)
     family.end(os.getpid())
     os.killpg(0, signal.SIGKILL)
 

@@ -8,32 +8,34 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from l2l_dask.errors import ConfigError, EvaluationError
 from l2l_dask.evaluation import Objective, Objectives
 from l2l_dask.optimizee import Context, Optimizee
 from l2l_dask.space import Params, Space
+from l2l_dask.templates import Template, plain, text
 
-RESERVED = ("seed", "id", "workdir", "params")
+RESERVED = ("seed", "id", "workdir", "params")  # the last two need a folder
 
 _BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
-_STDERR_LINES = 20
 _SHOWN = 200
 
 
 class CommandOptimizee(Optimizee):
-    """Run a command line for each individual and read its fitness from what it prints.
+    """Run a command line for each individual and read its fitness from what it prints, or from a file that it writes.
 
-    The parameters reach the program in three ways: as placeholders in the command, as a JSON object on its standard
-    input, and as the file that ``{params}`` names. It prints the fitness as the last line of its standard output: a
-    number, or JSON: a number, a list, or an object by objective name. It fails by a non-zero exit code.
+    The parameters reach the program as placeholders in the command and in environment variables, as a JSON object on
+    its standard input, as the file that ``{params}`` names, and in input files made from templates. It prints the
+    fitness as the last line of its standard output: a number, or JSON: a number, a list, or an object by objective
+    name. It fails by a non-zero exit code; what it printed is then kept with the individual.
 
-    The program runs without a shell and in the process group of the evaluation, so that it ends with it.
+    The program runs without a shell and in the process group of the evaluation, so that it ends with it: it is sent
+    SIGTERM and, a second later, SIGKILL.
 
     Parameters
     ----------
@@ -48,12 +50,22 @@ class CommandOptimizee(Optimizee):
     cwd
         Where it runs; by default the folder that was current when this object was made.
     env
-        Environment variables to add.
+        Environment variables to add; the same placeholders stand for the same. One with a parameter which is not active
+        is left out.
+    templates
+        Input files to write, as ``{"model.cfg.in": "model.cfg"}``: the left one, a path from ``cwd``, is a Jinja
+        template in which ``{{ tau_m }}`` stands for a parameter; the right one is its name in ``{workdir}``.
+    fitness_file
+        Where the program writes its fitness, instead of printing it: a path from ``{workdir}``, with placeholders. The
+        whole file is JSON, or its last line is as that of standard output.
+    in_workdir
+        Whether it runs in ``{workdir}``, for programs that write to the current folder. A program that is given as a
+        path is looked for from ``cwd`` all the same.
 
     Raises
     ------
     ConfigError
-        If the command is empty or names an unknown placeholder.
+        If the command is empty, or if it, a variable or a template names an unknown placeholder.
     """
 
     def __init__(
@@ -63,14 +75,23 @@ class CommandOptimizee(Optimizee):
         objectives: Objectives | Objective | Sequence[Objective],
         *,
         cwd: str | os.PathLike[str] | None = None,
-        env: Mapping[str, str] | None = None,
+        env: Mapping[str, Any] | None = None,
+        templates: Mapping[str, str] | None = None,
+        fitness_file: str | None = None,
+        in_workdir: bool = False,
     ) -> None:
         self.command = _words(command)
         self.space = space
         self.objectives: Objectives = Objectives(objectives)
         self.cwd = (Path.cwd() / (cwd or "")).resolve()
         self.env = {name: str(value) for name, value in (env or {}).items()}
+        self.fitness_file, self.in_workdir = fitness_file, in_workdir
         self._check_names()
+        self.template_files = [self.cwd / file for file in templates or {}]
+        self._templates = {
+            _inside(name): Template.read(self.cwd / file, [*self.space, *RESERVED[:-1]])
+            for file, name in (templates or {}).items()
+        }
 
     def _check_names(self) -> None:
         clash = sorted(set(self.space) & set(RESERVED))
@@ -79,64 +100,119 @@ class CommandOptimizee(Optimizee):
                 f"a command's parameter cannot be called {clash[0]!r}: {{{clash[0]}}} has its own meaning"
             )
         known = [*self.space, *RESERVED]
-        unknown = sorted({name for word in self.command for name in _placeholders(word)} - set(known))
-        if unknown:
-            raise ConfigError(
-                f"the command has an unknown placeholder {{{unknown[0]}}}: expected one of "
-                f"{', '.join(known)}, or {{{{ and }}}} for braces"
-            )
+        for where, word in [*(("the command", word) for word in self.command), *self._others()]:
+            for name in _placeholders(word):
+                if name not in known:
+                    raise ConfigError(
+                        f"{where} has an unknown placeholder {{{name}}}: expected one of "
+                        f"{', '.join(known)}, or {{{{ and }}}} for braces"
+                    )
+
+    def _others(self) -> list[tuple[str, str]]:
+        """List what has placeholders beside the command."""
+        file = [] if self.fitness_file is None else [("fitness_file", self.fitness_file)]
+        return [*((f"the environment variable {name}", value) for name, value in self.env.items()), *file]
 
     def evaluate(self, params: Params, context: Context) -> tuple[float, ...]:
-        stdin = json.dumps({name: _plain(value) for name, value in params.items()})
-        words = self.words(params, context)
-        if any("params" in _placeholders(word) for word in self.command):
-            _params_file(context).write_text(stdin)
-        shown = shlex.join(words)
-        try:
-            done = subprocess.run(
-                words,
-                input=stdin,
-                capture_output=True,
-                cwd=self.cwd,
-                env=os.environ | self.env,
-                encoding="utf-8",
-                errors="replace",
-                check=False,
-            )
-        except OSError as error:
-            raise EvaluationError(f"the command cannot be started in {self.cwd} ({error}): {shown}") from error
-        if done.returncode:
-            raise EvaluationError(f"the command {_ending(done.returncode)}: {shown}{_tail(done.stderr)}")
-        return self._fitness(done.stdout, f"{shown}{_tail(done.stderr)}")
+        values = self._values(params, context)
+        words = self._filled(values)
+        given = json.dumps({name: plain(value) for name, value in params.items()})
+        if "params" in values:
+            Path(values["params"]).write_text(given)
+        for name, template in self._templates.items():
+            path = context.workdir / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(template.filled({**params, **{k: values[k] for k in ("seed", "id", "workdir")}}))
+        last = self._run(words, given, values)
+        if self.fitness_file is None:
+            return self._fitness(last, "the last line of the command's output", shlex.join(words))
+        return self._from_file(Path(values["workdir"], _filled(self.fitness_file, values) or ""), shlex.join(words))
 
     def words(self, params: Params, context: Context) -> list[str]:
         """Fill in the placeholders."""
-        values = {name: _text(value) for name, value in params.items()}
+        return self._filled(self._values(params, context))
+
+    def _values(self, params: Params, context: Context) -> dict[str, str]:
+        """Return what placeholders stand for; the working folder is made only where it is used."""
+        values = {name: text(value) for name, value in params.items()}
         values |= {"seed": str(context.seed), "id": str(context.id)}
-        used = {name for word in self.command for name in _placeholders(word)}
-        if "workdir" in used:
+        words = [*self.command, *(word for _, word in self._others())]
+        used = {name for word in words for name in _placeholders(word)}
+        if self._templates or self.fitness_file is not None or self.in_workdir or not used.isdisjoint(RESERVED[-2:]):
             values["workdir"] = str(context.workdir.resolve())
         if "params" in used:
-            values["params"] = str(_params_file(context))
+            values["params"] = str(Path(values["workdir"], "params.json"))
+        return values
+
+    def _run(self, words: list[str], given: str, values: Mapping[str, str]) -> str:
+        """Run the command; what it prints goes on to where this process prints. Return the last line that is not empty.
+
+        Raises
+        ------
+        EvaluationError
+            If it cannot be started, or fails.
+        """
+        shown, cwd = shlex.join(words), Path(values["workdir"]) if self.in_workdir else self.cwd
+        if self.in_workdir and os.sep in words[0]:
+            words = [str(self.cwd / words[0]), *words[1:]]
+        added = {name: value for name, word in self.env.items() if (value := _filled(word, values)) is not None}
+        last = ""
+        with tempfile.TemporaryFile() as stdin:
+            stdin.write(given.encode())
+            stdin.seek(0)
+            try:
+                process = subprocess.Popen(
+                    words,
+                    stdin=stdin,
+                    stdout=subprocess.PIPE,
+                    cwd=cwd,
+                    env=os.environ | added,
+                    encoding="utf-8",
+                    errors="replace",
+                )
+            except OSError as error:
+                raise EvaluationError(f"the command cannot be started in {cwd} ({error}): {shown}") from error
+        with process:
+            assert process.stdout is not None
+            try:
+                for line in process.stdout:
+                    sys.stdout.write(line)
+                    last = line.strip() or last
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode:
+            raise EvaluationError(f"the command {_ending(process.returncode)}: {shown}")
+        return last
+
+    def _filled(self, values: Mapping[str, str]) -> list[str]:
         filled: list[str] = []
         for position, word in enumerate(self.command):
-            if all(name in values for name in _placeholders(word)):
-                filled.append(_BRACES.sub(lambda match: _replacement(match, values), word))
+            value = _filled(word, values)
+            if value is not None:
+                filled.append(value)
             elif position > 1 and _is_option(self.command[position - 1]) and _BRACES.fullmatch(word):
                 filled.pop()
         return filled
 
-    def _fitness(self, stdout: str, shown: str) -> tuple[float, ...]:
-        lines = [line.strip() for line in stdout.splitlines() if line.strip()]
-        if not lines:
+    def _fitness(self, text: str, where: str, shown: str) -> tuple[float, ...]:
+        if not text:
             raise EvaluationError(f"the command printed no fitness on standard output: {shown}")
         try:
-            return self.objectives.parse(_parsed(lines[-1]))
+            return self.objectives.parse(_parsed(text))
         except (ValueError, EvaluationError) as error:
-            line = lines[-1][:_SHOWN]
-            raise EvaluationError(
-                f"the last line of the command's output is no fitness ({error}): {line!r} from {shown}"
-            ) from None
+            raise EvaluationError(f"{where} is no fitness ({error}): {text[:_SHOWN]!r} from {shown}") from None
+
+    def _from_file(self, path: Path, shown: str) -> tuple[float, ...]:
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace").strip()
+        except OSError as error:
+            raise EvaluationError(f"the command left no fitness in {path} ({error.strerror}): {shown}") from None
+        try:
+            return self.objectives.parse(_parsed(text))
+        except (ValueError, EvaluationError):
+            last = text.rpartition("\n")[2]
+            return self._fitness(last or "nothing", f"the last line of {path.name}", shown)
 
 
 def _words(command: str | Sequence[str]) -> tuple[str, ...]:
@@ -153,24 +229,21 @@ def _placeholders(word: str) -> list[str]:
     return [match[1] for match in _BRACES.finditer(word) if match[1] is not None]
 
 
-def _replacement(match: re.Match[str], values: Mapping[str, str]) -> str:
-    return match[0][0] if match[1] is None else values[match[1]]
+def _filled(word: str, values: Mapping[str, str]) -> str | None:
+    """Fill in the placeholders of a word; None if one has no value."""
+    if not all(name in values for name in _placeholders(word)):
+        return None
+    return _BRACES.sub(lambda match: match[0][0] if match[1] is None else values[match[1]], word)
+
+
+def _inside(name: str) -> str:
+    if Path(name).is_absolute() or ".." in Path(name).parts or not Path(name).name:
+        raise ConfigError(f"templates: expected a path below the individual's own folder, got {name!r}")
+    return name
 
 
 def _is_option(word: str) -> bool:
     return word.startswith("-") and not _placeholders(word)
-
-
-def _params_file(context: Context) -> Path:
-    return context.workdir.resolve() / "params.json"
-
-
-def _plain(value: Any) -> Any:
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(_plain(value))
 
 
 def _parsed(line: str) -> Any:
@@ -187,8 +260,3 @@ def _ending(returncode: int) -> str:
         return f"was killed by {signal.Signals(-returncode).name}"
     except ValueError:
         return f"was killed by signal {-returncode}"
-
-
-def _tail(stderr: str) -> str:
-    lines = stderr.rstrip().splitlines()[-_STDERR_LINES:]
-    return "\n".join(["", *lines]) if lines else ""

@@ -62,6 +62,8 @@ class ClusterSection(_Section):
     profile: str = "local"
     workers: Annotated[int, Field(gt=0)] | None = None
     bundle: bool = False
+    resources: dict[str, Positive] = {}
+    show_output: bool = False
 
 
 class Config(_Section):

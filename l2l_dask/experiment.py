@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from l2l_dask import config, description, registry, shipping
+from l2l_dask.capture import Capture
 from l2l_dask.config import profile
 from l2l_dask.description import PICKLED, Plan
 from l2l_dask.errors import ConfigError, PluginError, StoreError
@@ -65,6 +66,12 @@ class Experiment:
         Number of local workers.
     bundle
         Let short evaluations share a future, so many that it lasts about 0.2 s: less overhead, later results.
+    resources
+        What one evaluation takes of its worker's, by Dask's names for them: ``{"cores": 2}``. Local workers are given
+        as much; those of a cluster must offer it (``dask worker --resources cores=8``). ``cores`` is also how many
+        threads OpenMP, MKL, OpenBLAS and Numba may use.
+    show_output
+        Whether what evaluations print is shown, rather than kept with those that fail.
 
     Raises
     ------
@@ -98,6 +105,8 @@ class Experiment:
         cluster: str = "local",
         workers: int | None = None,
         bundle: bool = False,
+        resources: Mapping[str, float] | None = None,
+        show_output: bool = False,
     ) -> None:
         folder = Path.cwd()
         described = {
@@ -118,7 +127,13 @@ class Experiment:
                 "final": final,
                 "final_repeats": final_repeats,
             },
-            "cluster": {"profile": profile(cluster, folder), "workers": workers, "bundle": bundle},
+            "cluster": {
+                "profile": profile(cluster, folder),
+                "workers": workers,
+                "bundle": bundle,
+                "resources": _plain(resources or {}),
+                "show_output": show_output,
+            },
         }
         if isinstance(optimizee, str):
             optimizee = registry.find("optimizees", optimizee, folder)
@@ -157,6 +172,7 @@ class Experiment:
         seed: int | None = None,
         wall_time: float | None = None,
         bundle: bool | None = None,
+        show_output: bool | None = None,
     ) -> Experiment:
         """Read an experiment file; what is not None replaces what it says.
 
@@ -168,7 +184,13 @@ class Experiment:
         read, folder = config.read(path), Path(path).resolve().parent
         where = profile(read.cluster.profile, folder) if cluster is None else profile(cluster, Path.cwd())
         changed = read.changed(
-            evaluations=evaluations, seed=seed, wall_time=wall_time, profile=where, workers=workers, bundle=bundle
+            evaluations=evaluations,
+            seed=seed,
+            wall_time=wall_time,
+            profile=where,
+            workers=workers,
+            bundle=bundle,
+            show_output=show_output,
         )
         written = folder / (read.run.store or f"runs/{Path(path).stem}.zarr")
         problem = description.problem_of(changed, folder)
@@ -233,6 +255,7 @@ class Experiment:
         target: float | Mapping[str, float] | None = None,
         wall_time: float | None = None,
         bundle: bool | None = None,
+        show_output: bool | None = None,
         trust_record: bool = False,
         retry_failed: bool = False,
         on_progress: OnProgress | None = None,
@@ -275,6 +298,7 @@ class Experiment:
             profile=None if cluster is None else profile(cluster, Path.cwd()),
             workers=workers,
             bundle=bundle,
+            show_output=show_output,
         )
         plan = replace(plan, config=changed)
         return drive(plan, client, trust=trust_record, retry_failed=retry_failed, on_progress=on_progress)
@@ -317,11 +341,15 @@ def _unpickled(found: Trajectory) -> dict[str, Any]:
 
 
 def _targets(optimizee: Optimizee) -> Mapping[str, Target]:
+    capture = Capture()
     try:
-        return optimizee.targets()
+        with capture():
+            return optimizee.targets()
     except Exception as error:  # only the report is poorer, and a login node may lack the simulator
         _log.warning("the report will show no target: %s: %s", type(error).__name__, error)
         return {}
+    finally:
+        capture.close()
 
 
 def _name_of(thing: Any) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
 _ROUNDS = 50
+_LOOK = 0.02  # seconds
+GRACE = 1.0  # seconds that what an evaluation started has to end by itself
 
 
 def descendants(pid: int) -> list[int]:
@@ -39,6 +42,38 @@ def _looked_up(pid: int) -> list[int]:
     with suppress(psutil.Error):
         return [child.pid for child in psutil.Process(pid).children(recursive=True)]
     return []
+
+
+def ask(pid: int, patience: float) -> None:
+    """Let what a guard's evaluation started end by itself: SIGTERM, and some time to obey it.
+
+    A launcher (``srun``, ``mpirun``) ends with that what it started elsewhere, of which nothing can be known here.
+
+    Parameters
+    ----------
+    pid
+        The guard: its first child is what evaluates, and is not asked.
+    patience
+        Seconds to wait until they are gone.
+    """
+    evaluates, asked = _children(pid)[:1], set[int]()
+    until = time.monotonic() + patience
+    while left := [found for found in descendants(pid) if found not in evaluates and _runs(found)]:
+        for found in set(left) - asked:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(found, signal.SIGTERM)
+        asked.update(left)
+        if time.monotonic() > until:
+            return
+        time.sleep(_LOOK)
+
+
+def _runs(pid: int) -> bool:
+    """Tell whether a process is more than a zombie, as far as is known."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def end(pid: int, spare: Collection[int] = ()) -> None:

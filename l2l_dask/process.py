@@ -33,6 +33,7 @@ _TAIL = 4000  # bytes kept of what a failed evaluation printed
 _MUCH = 64 << 20  # bytes printed by running evaluations, at most; more is thrown away
 _LONG = 1.0  # seconds after which a bundle rests: what has ended is worth more to the search than the way to us costs
 _LAST_BREATH = 5.0
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 _SETUP = 600.0  # seconds that setup() may take at least, where evaluations have a limit
 
 
@@ -179,6 +180,7 @@ class Child:
                 stdout=self._output,
                 stderr=self._output,
                 start_new_session=True,
+                env=os.environ | dict.fromkeys(_THREADS, str(self._payload.threads)) if self._payload.threads else None,
             )
         ours.send_bytes(pickle.dumps(self._payload))
         patience = max(self._timeout, _SETUP)
@@ -219,6 +221,7 @@ class Child:
                     self._on_report(answer)
                 trouble = self._excess()  # one that reports without rest is watched no less
                 continue
+            self._show(answer.printed)
             tail = self._tail(answer.printed) if any(e.error for e in answer.ended) else ""
             book.end([replace(e, error=e.error + tail) if e.error else e for e in answer.ended])
             if not answer.begins:
@@ -267,7 +270,8 @@ class Child:
         """End the process, and say why; of whom is not said."""
         started, since = self._begun
         took = time.monotonic() - since
-        self.kill()
+        self.kill(0.0 if status is Status.CRASHED else family.GRACE)  # what uses too much memory is given no time
+        self._show()
         return Evaluation(
             -1,
             status,
@@ -293,31 +297,41 @@ class Child:
 
     def _tail(self, until: int = sys.maxsize) -> str:
         """Quote the end of what was printed, up to the byte after which the next one began."""
+        printed = self._read(until, _TAIL).decode(errors="replace").strip("\n")
+        return f"\nprinted:\n{printed}" if printed else ""
+
+    def _show(self, until: int = sys.maxsize) -> None:
+        """Print what was printed, where that is wanted."""
+        if self._payload.show_output:
+            with contextlib.suppress(OSError):  # nobody looks any more
+                os.write(2, self._read(until, _MUCH))
+
+    def _read(self, until: int, most: int) -> bytes:
         self._output.seek(0, os.SEEK_END)
         end = min(self._output.tell(), until)
-        begin = max(self._printed if self._printed <= end else 0, end - _TAIL)
+        begin = max(self._printed if self._printed <= end else 0, end - most)
         self._output.seek(begin)
-        printed = self._output.read(end - begin).decode(errors="replace").strip("\n")
-        return f"\nprinted:\n{printed}" if printed else ""
+        return self._output.read(end - begin)
 
     def _forget_printed(self) -> None:
         self._output.truncate(0)
         self._printed = 0
 
-    def kill(self) -> None:
+    def kill(self, grace: float = family.GRACE) -> None:
         """End the process and all that it started; for the thread that evaluates."""
-        self._end_process()
+        self._end_process(grace)
         if self._connection is not None:
             with self._sending:
                 self._connection.close()
 
-    def _end_process(self) -> None:
+    def _end_process(self, grace: float = family.GRACE) -> None:
         with self._lock:
             process, self._process = self._process, None
         if process is None:
             return
         with contextlib.suppress(ProcessLookupError):
             if process.poll() is None:  # its number is its own
+                family.ask(process.pid, grace)
                 family.end(process.pid)
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -99,7 +100,7 @@ def opened(plan: description.Plan, client: Any) -> Iterator[Executor]:
     section, timeout = plan.config.cluster, plan.config.run.timeout
     cwd = str(plan.folder if plan.folder.is_dir() else Path.cwd())
     if client is None and section.profile == "serial":
-        yield Serial(cwd)
+        yield Serial(cwd, show_output=section.show_output)
         return
     if isinstance(client, Executor):
         yield client
@@ -107,12 +108,20 @@ def opened(plan: description.Plan, client: Any) -> Iterator[Executor]:
     from l2l_dask import cluster
     from l2l_dask.executors.dask import Dask
 
-    paths = shipping.user_paths()
+    on = partial(
+        Dask,
+        timeout=timeout,
+        paths=shipping.user_paths(),
+        cwd=cwd,
+        bundle=section.bundle,
+        resources=section.resources,
+        show_output=section.show_output,
+    )
     if client is not None:
-        yield Dask(client, timeout, paths, cwd, bundle=section.bundle)
+        yield on(client)
         return
-    with cluster.open(section.profile, section.workers) as (connected, local):
-        yield Dask(connected, timeout, paths, cwd, local=local, bundle=section.bundle)
+    with cluster.open(section.profile, section.workers, section.resources) as (connected, local):
+        yield on(connected, local=local)
 
 
 class Handle:

@@ -13,7 +13,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
@@ -40,14 +40,19 @@ class EvaluationPlugin(WorkerPlugin):
         What is evaluated.
     timeout
         Seconds per evaluation; None for no limit.
+    resources
+        What one evaluation takes of the worker's.
     local
         Whether the worker belongs to the driver's own terminal: then Ctrl-C is the driver's business.
     """
 
-    def __init__(self, name: str, payload: Payload, timeout: float | None, *, local: bool) -> None:
+    def __init__(
+        self, name: str, payload: Payload, timeout: float | None, resources: Mapping[str, float], *, local: bool
+    ) -> None:
         self.name = name
         self._payload = payload
         self._timeout = timeout
+        self._resources = resources
         self._local = local
 
     def setup(self, worker: Worker) -> None:
@@ -57,7 +62,8 @@ class EvaluationPlugin(WorkerPlugin):
         self._worker, self._worker_name = worker, str(worker.name)
         self._outbox: dict[int, tuple[int, list[Point]]] = {}
         self._outbox_lock, self._sent = threading.Lock(), -_PACE
-        slots = worker.state.nthreads
+        offered = {"nthreads": worker.state.nthreads, "resources": worker.state.total_resources}
+        slots = max(1, slots_of(offered, self._resources))
         limit = int((worker.memory_manager.memory_limit or 0) / slots)
         self._children: queue.LifoQueue[Child] = queue.LifoQueue()
         folder = worker.local_directory  # Dask clears it up, should the worker be killed
@@ -114,6 +120,20 @@ class EvaluationPlugin(WorkerPlugin):
         reports = [[id, first, packed(points)] for id, (first, points) in outbox.items()]
         message: dict[str, Any] = {"worker": self._worker.address, "reports": reports}
         self._worker.log_event(self.name, message)
+
+
+def slots_of(worker: Mapping[str, Any], resources: Mapping[str, float]) -> int:
+    """Tell how many evaluations can run on a worker at once: one for each thread, as far as its resources go.
+
+    Parameters
+    ----------
+    worker
+        What Dask's scheduler says of it.
+    resources
+        What one evaluation takes.
+    """
+    offered = worker["resources"]
+    return min([int(worker["nthreads"]), *(int(offered.get(name, 0) / taken) for name, taken in resources.items())])
 
 
 def packed(points: Sequence[Point]) -> bytes:

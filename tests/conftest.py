@@ -20,6 +20,11 @@ _PATIENCE = 10.0
 _KEPT = ("resource_tracker", "forkserver")  # multiprocessing's own: they end with this process
 
 
+def pytest_make_parametrize_id(config, val):
+    """Name functions by their names, not by their addresses: a test has the same name in each run."""
+    return getattr(val, "__name__", None) if callable(val) else None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_child_is_left_behind():
     """No process that a test started outlives the session."""

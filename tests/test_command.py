@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,12 +10,13 @@ import time
 
 import cloudpickle
 import numpy as np
+import psutil
 import pytest
 
 from l2l_dask import Categorical, Integer, Real, Space, maximize, minimize
 from l2l_dask.command import CommandOptimizee
 from l2l_dask.errors import ConfigError, EvaluationError
-from l2l_dask.evaluation import Candidate
+from l2l_dask.evaluation import Candidate, Status
 from l2l_dask.optimizee import Context
 from l2l_dask.testing import check_optimizee
 
@@ -23,6 +25,7 @@ PARAMS = {"tau_m": 12.5, "n": 3}
 
 
 LOSS = minimize("loss")
+BIN = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
 
 
 def literal(text):
@@ -146,13 +149,14 @@ def test_output_without_a_fitness_is_an_error_that_shows_the_command(printed):
     assert "printf" in message
 
 
-def test_a_failing_command_is_an_error_with_its_exit_code_and_the_tail_of_its_errors():
-    code = "import sys; print(1); sys.stderr.write(''.join(f'line {i}\\n' for i in range(99))); sys.exit(3)"
-    message = failure(CommandOptimizee(python(code, "{n}"), SPACE, minimize("f")))
-    first, *tail = message.splitlines()
+def test_a_failing_command_is_an_error_with_its_exit_code_that_keeps_what_it_printed(child_of):
+    code = "import sys; print('a word'); sys.stderr.write(''.join(f'line {i}\\n' for i in range(99))); sys.exit(3)"
+    ended = child_of(CommandOptimizee(python(code, "{n}"), SPACE, minimize("f"))).evaluate(Candidate(0, PARAMS, 1))
+    first, printed, *tail = ended.error.splitlines()
     assert "exit code 3" in first
     assert first.endswith(" 3")
-    assert tail == [f"line {i}" for i in range(79, 99)]
+    assert printed == "printed:"
+    assert set(tail) == {"a word", *(f"line {i}" for i in range(99))}
 
 
 def test_a_command_that_a_signal_ends_is_an_error_that_names_the_signal():
@@ -257,3 +261,63 @@ def test_a_parameter_cannot_have_a_placeholder_s_name():
 def test_the_contract_holds():
     code = "import json, sys; p = json.load(sys.stdin); print(p['tau_m'] * p['n'] + int(sys.argv[1]))"
     check_optimizee(CommandOptimizee(python(code, "{seed}"), SPACE, minimize("f")), samples=2)
+
+
+DEPTH = Space({"kind": Categorical(["tree", "line"]), "depth": Integer(1, 9, when={"kind": "tree"})})
+
+
+def test_environment_variables_hold_parameters_and_one_that_is_not_active_is_left_out():
+    code = "import os; print(int(os.environ.get('DEPTH', 0)) + 10 * (os.environ['KIND'] == 'a tree'))"
+    optimizee = CommandOptimizee(python(code), DEPTH, minimize("f"), env={"KIND": "a {kind}", "DEPTH": "{depth}"})
+    assert run(optimizee, {"kind": "tree", "depth": 4}) == (14.0,)
+    assert run(optimizee, {"kind": "line"}) == (0.0,)
+
+
+STUBBORN = """
+import os, pathlib, signal, sys, time
+def ended(*_):
+    pathlib.Path(sys.argv[1]).write_text("cleaned up")
+    if not int(sys.argv[2]):
+        sys.exit(1)
+signal.signal(signal.SIGTERM, ended)
+print("ready", flush=True)
+while True:
+    time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize("stubborn", [0, 1])
+def test_a_program_that_takes_too_long_may_clean_up_and_is_ended_all_the_same(stubborn, child_of, tmp_path):
+    optimizee = CommandOptimizee(python(STUBBORN, str(tmp_path / "said"), str(stubborn)), SPACE, minimize("f"))
+    child = child_of(optimizee, timeout=2.0)
+    ended = child.evaluate(Candidate(0, PARAMS, 1))
+    assert ended.status is Status.TIMED_OUT
+    assert "printed:\nready" in ended.error
+    assert (tmp_path / "said").read_text() == "cleaned up"
+    assert not [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path / "said") in (p.info["cmdline"] or ())]
+
+
+RANKS = """
+import os, sys, time
+rank = int(os.environ["PMI_RANK"])
+open(f"{sys.argv[1]}/rank-{rank}-{os.getpid()}", "w").close()
+if sys.argv[2] == "hang":
+    time.sleep(1000)
+if rank == 0:
+    print(os.environ["PMI_SIZE"])
+"""
+
+
+@pytest.mark.skipif(shutil.which("mpiexec", path=BIN) is None, reason="needs mpiexec, which the extra dev installs")
+@pytest.mark.parametrize("hangs", [False, True])
+def test_mpiexec_starts_ranks_and_takes_them_along_when_it_takes_too_long(hangs, child_of, tmp_path, wait_until):
+    mpiexec = shutil.which("mpiexec", path=BIN)
+    command = [mpiexec, "-n", "2", *python(RANKS, str(tmp_path), "hang" if hangs else "")]
+    ended = child_of(CommandOptimizee(command, SPACE, minimize("f")), timeout=5.0).evaluate(Candidate(0, PARAMS, 1))
+    ranks = [int(path.name.rpartition("-")[2]) for path in tmp_path.glob("rank-*")]
+    assert len(ranks) == 2
+    if hangs:
+        assert ended.status is Status.TIMED_OUT
+        wait_until(lambda: all(_is_gone(pid) for pid in ranks))
+    else:
+        assert ended.fitness == (2.0,)

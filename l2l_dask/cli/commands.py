@@ -19,6 +19,9 @@ WALL_TIME = click.option(
     "--wall-time", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Ask no more after so many seconds."
 )
 BUNDLE = click.option("--bundle/--no-bundle", default=None, help="Whether short evaluations may share a future.")
+SHOW_OUTPUT = click.option(
+    "--show-output", is_flag=True, default=None, help="Show what evaluations print; else those that fail keep it."
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 REPORT = click.option("--report/--no-report", default=True, help="Whether to write STORE/report.html at the end.")
 
@@ -38,6 +41,7 @@ def cli() -> None:
 @click.option("--seed", type=click.IntRange(min=0), help="Same seed, same search.")
 @WALL_TIME
 @BUNDLE
+@SHOW_OUTPUT
 @REPORT
 @JSON
 def run(config: Path, report: bool, as_json: bool, **overrides: Any) -> None:
@@ -59,6 +63,7 @@ def run(config: Path, report: bool, as_json: bool, **overrides: Any) -> None:
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds per evaluation.")
 @WALL_TIME
 @BUNDLE
+@SHOW_OUTPUT
 @click.option("--target", type=float, metavar="F", help="Ask no more once the fitness is as good as this.")
 @click.option("--trust-record", is_flag=True, help="Go on although the optimizer would not ask the same again.")
 @REPORT
@@ -74,6 +79,7 @@ def resume(store: Path, report: bool, as_json: bool, **options: Any) -> None:
 @WORKERS
 @CLUSTER
 @WALL_TIME
+@SHOW_OUTPUT
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds per evaluation.")
 @REPORT
 @JSON

@@ -6,10 +6,11 @@ import errno
 import json
 import math
 import os
+import signal
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,14 +33,18 @@ def bar(store: Path, explanation: Callable[[], str] = str) -> Iterator[Callable[
     Before the first, say what the optimizer chose: with the workers that it has by then. A Ctrl-C that finds no driver
     to stop, because the workers start or end, says how to go on, too.
     """
-    console = Console(stderr=True, highlight=False)
+    console = _console()
+    descriptors = {1, 2, *([console.file.fileno()] if console.is_terminal else [])}
     try:
         with _shown(store, console) as show:
             try:
                 yield _explained(show, console, explanation)
             finally:
-                _leave_a_closed_window()
+                _leave_a_closed_window(descriptors)
     except KeyboardInterrupt:
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # an impatient finger must not cut the last words short, also below
         go_on = f"go on with: l2l resume {store}" if store.exists() else "nothing was started"
         console.print(f"interrupted: {go_on}", markup=False, soft_wrap=True)
         raise SystemExit(130) from None
@@ -60,9 +65,16 @@ def _explained(
     return shown
 
 
-def _leave_a_closed_window() -> None:
+def _console() -> Console:
+    """Return standard error; a terminal by a descriptor of its own, as evaluations in this process may not use ours."""
+    terminal = sys.stderr.isatty()
+    file = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="replace") if terminal else None
+    return Console(stderr=True, file=file, highlight=False)
+
+
+def _leave_a_closed_window(descriptors: Iterable[int]) -> None:
     """Say nothing more to a terminal that is gone: its window was closed, and whatever is written there fails."""
-    for descriptor in (1, 2):
+    for descriptor in descriptors:
         try:
             termios.tcgetattr(descriptor)
         except termios.error as error:
@@ -133,6 +145,8 @@ def conclude(ended: Trajectory, *, report: bool, as_json: bool) -> None:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     content = summary(ended)
     first, _, rest = str(content["reason"]).partition("\n")
+    if first.startswith("interrupted by"):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     console.print(f"{content['state']}: {first}", markup=False)
     if rest:
         console.print(rest, markup=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import dask
@@ -14,7 +14,9 @@ __all__ = ["open"]
 
 
 @contextmanager
-def open(profile: str, workers: int | None) -> Iterator[tuple[Client, bool]]:
+def open(
+    profile: str, workers: int | None, resources: Mapping[str, float] | None = None
+) -> Iterator[tuple[Client, bool]]:
     """Open a cluster by its profile.
 
     Parameters
@@ -24,6 +26,8 @@ def open(profile: str, workers: int | None) -> Iterator[tuple[Client, bool]]:
         (``DASK_SCHEDULER_ADDRESS``), ``"local"`` means that one.
     workers
         Number of local workers.
+    resources
+        What one evaluation takes: what each local worker has.
 
     Yields
     ------
@@ -36,7 +40,7 @@ def open(profile: str, workers: int | None) -> Iterator[tuple[Client, bool]]:
     """
     configured = dask.config.get("scheduler-address", None) if profile == "local" else profile
     if configured is None:
-        with local(workers) as client:
+        with local(workers, resources) as client:
             yield client, True
     else:
         with connected(configured) as client:

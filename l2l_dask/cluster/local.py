@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import spawn, util
 from pathlib import Path
@@ -20,20 +20,25 @@ _DIRECT = ("tcp://", "tls://", "ucx://", "ws://", "wss://")
 
 
 @contextmanager
-def local(workers: int | None = None) -> Iterator[Client]:
+def local(workers: int | None = None, resources: Mapping[str, float] | None = None) -> Iterator[Client]:
     """Start workers on this machine, one slot each, and end them with the block.
 
     Parameters
     ----------
     workers
-        Number of worker processes; one for each core this process may use if None.
+        Number of worker processes; if None, one for each core this process may use, or for as many as an evaluation
+        takes.
+    resources
+        What one evaluation takes, and so each worker has.
     """
-    n = workers or len(os.sched_getaffinity(0))
+    taken = dict(resources or {})
+    n = workers or max(1, int(len(os.sched_getaffinity(0)) / taken.get("cores", 1)))
     with _SHIELD.up():
         try:
             cluster = LocalCluster(
                 n_workers=n,
                 threads_per_worker=1,
+                resources=taken,
                 host="127.0.0.1",
                 dashboard_address="127.0.0.1:0",
                 scheduler_kwargs={"dashboard": False},  # it takes a second to start, and we have our own

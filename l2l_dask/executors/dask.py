@@ -55,6 +55,10 @@ class Dask(Executor):
         Whether the workers are this process's own.
     bundle
         Whether short evaluations may share a future.
+    resources
+        What one evaluation takes of its worker's.
+    show_output
+        Whether what evaluations print is to come out of their workers.
     """
 
     client: Client
@@ -63,6 +67,8 @@ class Dask(Executor):
     cwd: str = field(default_factory=lambda: str(Path.cwd()))
     local: bool = False
     bundle: bool = False
+    resources: Mapping[str, float] = field(default_factory=dict)
+    show_output: bool = False
     threaded = True
 
     def __post_init__(self) -> None:
@@ -82,10 +88,19 @@ class Dask(Executor):
 
     def start(self, optimizee: Optimizee, where: Where) -> None:
         size = optimizee.batch_size
-        payload = Payload(shipping.pack(optimizee), where, self.paths, self.cwd, batch_size=size)
+        threads = int(self.resources.get("cores", 0))
+        payload = Payload(
+            shipping.pack(optimizee),
+            where,
+            self.paths,
+            self.cwd,
+            batch_size=size,
+            threads=threads,
+            show_output=self.show_output,
+        )
         self._sizing = Sizing(size, bundle=self.bundle)
         self._plugin = f"l2l-{where.uuid}-{where.epoch}"
-        plugin = worker.EvaluationPlugin(self._plugin, payload, self.timeout, local=self.local)
+        plugin = worker.EvaluationPlugin(self._plugin, payload, self.timeout, self.resources, local=self.local)
         aside = Aside("l2l-start")
         aside.do(partial(self._clear, f"l2l-{where.uuid}-"))
         registered = aside.do(partial(self.client.register_plugin, plugin, name=self._plugin))
@@ -103,6 +118,7 @@ class Dask(Executor):
             ) from error
         finally:
             aside.end()
+        self._require_resources()
         if where.reports:
             self._topic = self._plugin
             self.client.subscribe_topic(self._topic, self._hear)
@@ -131,14 +147,31 @@ class Dask(Executor):
         with suppress(OSError, ValueError):  # a cluster that is gone has nothing left to end
             self.client.sync(scheduler.unregister_worker_plugin, name=plugin, callback_timeout=_PATIENCE)
 
+    def _require_resources(self) -> None:
+        """Refuse workers on which no evaluation would ever start; where there are none yet, they may bring enough."""
+        scheduler: Any = self.client.scheduler
+        if not self.resources or self.slots:
+            return
+        workers = self.client.sync(scheduler.identity, callback_timeout=_PATIENCE)["workers"].values()
+        if workers:
+            needed = " ".join(f"{name}={amount:g}" for name, amount in self.resources.items())
+            offered = next(iter(workers))["resources"] or "none"
+            raise ClusterError(
+                f"no worker at {self._address} offers the resources that an evaluation takes ({needed}; one has "
+                f"{offered}): start them with `dask worker --resources '{needed}'`"
+            )
+
     @property
     def slots(self) -> int:
         if time.monotonic() - self._looked > _LOOK:
             self._looked = time.monotonic()
             try:
                 scheduler: Any = self.client.scheduler
-                threads = self.client.sync(scheduler.ncores, callback_timeout=_PATIENCE)
-                self._slots = sum(threads.values())
+                if self.resources:
+                    workers = self.client.sync(scheduler.identity, callback_timeout=_PATIENCE)["workers"].values()
+                    self._slots = sum(worker.slots_of(each, self.resources) for each in workers)
+                else:
+                    self._slots = sum(self.client.sync(scheduler.ncores, callback_timeout=_PATIENCE).values())
             except TimeoutError:
                 pass  # a busy scheduler; a lost one shows in collect
             except OSError as error:
@@ -159,7 +192,9 @@ class Dask(Executor):
     def _submit(self, pieces: list[list[Candidate]]) -> None:
         keys = [f"{self._plugin}-{piece[0].id}-{piece[0].attempt}-{next(self._count)}" for piece in pieces]
         packed = [pickle.dumps(piece) for piece in pieces]
-        futures = self.client.map(worker.evaluate, [self._plugin] * len(keys), packed, key=keys, pure=False)
+        taken = dict(self.resources) or None
+        plugins = [self._plugin] * len(keys)
+        futures = self.client.map(worker.evaluate, plugins, packed, key=keys, pure=False, resources=taken)
         now = time.time()
         for future, piece in zip(futures, pieces, strict=True):
             self._in_flight[future] = piece, now

@@ -129,3 +129,39 @@ def test_the_same_seed_gives_the_same_trajectory(tmp_path):
     ]
     for name in ("x", "params", "fitness", "asked", "told", "status"):
         assert ended[0].record[name].tolist() == ended[1].record[name].tolist()
+
+
+def chatty(params):
+    os.write(1, b"from below Python\n")
+    print("x is", params["x"])
+    if params["x"] > 0.5:
+        raise ValueError("too large")
+    return params["x"]
+
+
+@pytest.mark.parametrize("show", [False, True])
+def test_what_is_printed_is_kept_with_what_fails_and_shown_only_if_that_is_asked_for(show, capfd):
+    executor = Serial(show_output=show)
+    executor.start(FunctionOptimizee(chatty, SPACE, minimize("f")), NOWHERE)
+    executor.submit([Candidate(0, {"x": 0.25}, seed=1), Candidate(1, {"x": 0.75}, seed=1)])
+    (good,), (bad,) = executor.collect(0), executor.collect(0)
+    executor.close()
+    printed = "from below Python\nx is 0.25\nfrom below Python\nx is 0.75\n"
+    assert capfd.readouterr().out == (printed if show else "")
+    assert good.error == ""
+    assert ("printed:\nfrom below Python\nx is 0.75" in bad.error) is not show
+    assert "x is 0.25" not in bad.error
+
+
+def test_what_a_failed_setup_printed_is_kept_with_each_failure(capfd):
+    class Talkative(Unready):
+        def setup(self):
+            print("looking for the simulator")
+            super().setup()
+
+    executor = Serial()
+    executor.start(Talkative(), NOWHERE)
+    executor.submit([Candidate(0, {"x": 0.25}, seed=1)])
+    assert "printed:\nlooking for the simulator" in executor.collect(0)[0].error
+    executor.close()
+    assert capfd.readouterr().out == ""

@@ -1,0 +1,143 @@
+"""CommandOptimizee and files: inputs made from templates, a fitness that is written to a file, a folder of its own."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from l2l_dask import Categorical, Integer, Real, Space, minimize
+from l2l_dask.command import CommandOptimizee
+from l2l_dask.errors import ConfigError, EvaluationError
+from l2l_dask.evaluation import Candidate
+from l2l_dask.optimizee import Context
+
+SPACE = Space({"tau_m": Real(5, 50), "n": Integer(1, 8)})
+DEPTH = Space({"kind": Categorical(["tree", "line"]), "depth": Integer(1, 9, when={"kind": "tree"})})
+PARAMS = {"tau_m": 12.5, "n": 3}
+
+
+def literal(text):
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def python(code, *words):
+    return [sys.executable, "-c", literal(code), *words]
+
+
+def run(optimizee, params=PARAMS, id=7, scratch=None):
+    return optimizee.evaluate(params, Context(Candidate(id, params, 1), scratch))
+
+
+def failure(optimizee, **kwargs):
+    with pytest.raises(EvaluationError) as caught:
+        run(optimizee, **kwargs)
+    return str(caught.value)
+
+
+TEMPLATE = """\
+tau = {{ tau_m }}  # seed {{ seed }}, {{ id }}
+{% for v in w %}
+w {{ v }}
+{% endfor %}
+{% if depth is defined %}depth {{ depth }}{% else %}flat{% endif %}
+"""
+
+
+@pytest.fixture
+def templated(tmp_path):
+    (tmp_path / "model.in").write_text(TEMPLATE)
+    space = Space(
+        {"tau_m": Real(0, 1), "w": Real(0, 1, shape=(2,)), "on": Categorical([True, False])}
+        | {"depth": Integer(1, 9, when={"on": True})}
+    )
+    code = "import sys; sys.stderr.write(open(sys.argv[1]).read()); print(1)"
+    return CommandOptimizee(
+        python(code, "{workdir}/in/model.txt"),
+        space,
+        minimize("f"),
+        cwd=tmp_path,
+        templates={"model.in": "in/model.txt"},
+    )
+
+
+def test_an_input_file_is_made_from_a_template_in_the_individual_s_own_folder(templated, capfd, tmp_path):
+    params = {"tau_m": 0.1 + 0.2, "w": np.array([1 / 3, 1e-17]), "on": True, "depth": 3}
+    (tmp_path / "model.in").unlink()  # the workers may not see it: it was read where the optimizee was made
+    run(templated, params, scratch=tmp_path)
+    written = capfd.readouterr().err.split()
+    seed = Context(Candidate(7, params, 1)).seed
+    assert written == f"tau = {0.1 + 0.2!r} # seed {seed}, 7 w {1 / 3!r} w 1e-17 depth 3".split()
+
+
+def test_a_template_can_ask_whether_a_parameter_is_active(templated, capfd, tmp_path):
+    run(templated, {"tau_m": 0.5, "w": np.zeros(2), "on": False}, scratch=tmp_path)
+    assert capfd.readouterr().err.split()[-1] == "flat"
+
+
+def test_a_template_that_uses_an_inactive_parameter_is_a_failed_evaluation_that_names_it(tmp_path):
+    (tmp_path / "t").write_text("{{ depth }}")
+    optimizee = CommandOptimizee("echo 1", DEPTH, minimize("f"), cwd=tmp_path, templates={"t": "t"})
+    assert run(optimizee, {"kind": "tree", "depth": 4}, scratch=tmp_path) == (1.0,)
+    message = failure(optimizee, params={"kind": "line"}, scratch=tmp_path)
+    assert "template t" in message
+    assert "'depth' is undefined" in message
+
+
+@pytest.mark.parametrize(
+    ("templates", "text", "message"),
+    [
+        ({"t": "t"}, "a {{ tau }}", r"unknown placeholder {{ tau }}: expected one of tau_m, n, seed, id, workdir$"),
+        ({"t": "t"}, "a\n{% if %}", "t has an error in line 2"),
+        ({"gone": "t"}, "", "gone cannot be read: .*No such file"),
+        ({"t": "/etc/passwd"}, "", "below the individual's own folder, got '/etc/passwd'"),
+        ({"t": "../t"}, "", r"below the individual's own folder, got '\.\./t'"),
+    ],
+)
+def test_a_template_that_cannot_work_is_refused(templates, text, message, tmp_path):
+    (tmp_path / "t").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        CommandOptimizee("echo 1", SPACE, minimize("f"), cwd=tmp_path, templates=templates)
+
+
+@pytest.mark.parametrize(
+    "written", ["37.5", "progress\n37.5\n", '{"f": 37.5}', '{\n  "f": 37.5,\n  "other": [1]\n}\n', "[\n37.5\n]"]
+)
+def test_the_fitness_is_read_from_a_file(written, tmp_path):
+    code = "import sys; open(sys.argv[1], 'w').write(sys.argv[2]); print('done')"
+    optimizee = CommandOptimizee(
+        python(code, "{workdir}/out-{id}", literal(written)), SPACE, minimize("f"), fitness_file="out-{id}"
+    )
+    assert run(optimizee, scratch=tmp_path) == (37.5,)
+
+
+@pytest.mark.parametrize(("written", "what"), [("x", "'x'"), ("", "'nothing'"), ("[1, 2]", "got 2 values")])
+def test_a_file_without_a_fitness_is_an_error_that_says_what_it_holds(written, what, tmp_path):
+    code = "import sys; open(sys.argv[1], 'w').write(sys.argv[2])"
+    optimizee = CommandOptimizee(
+        python(code, "{workdir}/out", literal(written)), SPACE, minimize("f"), fitness_file="out"
+    )
+    message = failure(optimizee, scratch=tmp_path)
+    assert "the last line of out is no fitness" in message
+    assert what in message
+
+
+def test_a_fitness_file_that_is_not_written_is_an_error_that_names_it(tmp_path):
+    message = failure(CommandOptimizee("echo 1", SPACE, minimize("f"), fitness_file="out"), scratch=tmp_path)
+    assert "left no fitness in" in message
+    assert "/out (No such file or directory)" in message
+
+
+def test_a_program_can_run_in_the_individual_s_own_folder(tmp_path):
+    program = tmp_path / "simulate"
+    program.write_text("#!/bin/sh\npwd > here\ncat params.json > there\necho {params} >&2\necho 2\n")
+    program.chmod(0o755)
+    optimizee = CommandOptimizee("./simulate {params}", SPACE, minimize("f"), cwd=tmp_path, in_workdir=True)
+    assert run(optimizee, scratch=tmp_path) == (2.0,)
+    assert not (tmp_path / "here").exists()
+
+
+def test_unknown_placeholders_are_refused_wherever_they_stand():
+    with pytest.raises(ConfigError, match=r"the environment variable A has an unknown placeholder \{tau\}"):
+        CommandOptimizee("echo 1", SPACE, minimize("f"), env={"A": "{tau}"})
+    with pytest.raises(ConfigError, match=r"fitness_file has an unknown placeholder \{tau\}"):
+        CommandOptimizee("echo 1", SPACE, minimize("f"), fitness_file="{tau}")
