@@ -188,7 +188,6 @@ def standard_errors(p, pi, n):
         (1, 6, lambda cost, rng: 1.0 + 4.0 * cost),  # the worse the slower
         (1, 6, lambda cost, rng: 10.0 - 4.0 * cost),  # the better the slower
     ],
-    ids=str,
 )
 def test_a_chain_visits_states_as_boltzmann_says_whatever_is_in_flight(chains, in_flight, duration):
     # The share of each of six states is within 4.5 standard errors, exact ones, of its probability: all six with

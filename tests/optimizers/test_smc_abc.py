@@ -63,7 +63,6 @@ def accepted_posterior(epsilon, power):
         ({}, 300, lambda x, rng: rng.lognormal()),  # most were drawn from an older population
         ({}, 16, lambda x, rng: 1.0 + 5.0 * (x[0] > 0.8)),  # slow because of its parameter
     ],
-    ids=str,
 )
 def test_the_posterior_of_a_gaussian_is_that_of_its_closed_form(given, in_flight, duration):
     # Self-normalised importance sampling has the variance sum w^2 (f - mean)^2 to first order: both moments within 4.5
