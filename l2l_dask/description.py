@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Collection, Mapping
-from copy import deepcopy
+from contextlib import chdir
+from copy import copy, deepcopy
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -133,7 +134,8 @@ class Plan:
         """Digest the user's files that are read again when the search is resumed."""
         found, optimizee, name = {}, self.problem.optimizee, self.config.optimizer.name
         if isinstance(optimizee, CommandOptimizee):
-            found["optimizee"] = sources.digests_of_command(optimizee.command, self.folder)
+            words = [*optimizee.command, *map(str, optimizee.template_files)]
+            found["optimizee"] = sources.digests_of_command(words, self.folder)
         elif self.config.optimizee.name != PICKLED:
             found["optimizee"] = sources.digests(optimizee, self.folder)
         if name != PICKLED:
@@ -236,8 +238,11 @@ def problem_of(config: Config, folder: Path) -> Problem:
         return problem(registry.build(CommandOptimizee, "a command", section.options, **fixed))
     found = registry.find("optimizees", str(section.name), folder)
     if isinstance(found, type) and issubclass(found, Optimizee):
-        made = registry.build(found, f"optimizee {section.name!r}", section.options)
+        with chdir(folder):  # paths among its options start there, as all do
+            made = registry.build(found, f"optimizee {section.name!r}", section.options)
         return problem(made, space, config.objectives)
+    if isinstance(found, Optimizee):  # a copy: a [space] of this file is not for the next that names the same object
+        return problem(copy(found), space, config.objectives, section.options)
     if not callable(found):
         raise PluginError(f"{section.name!r} must be a function or an Optimizee, got {type(found).__name__}")
     if space is None or config.objectives is None:

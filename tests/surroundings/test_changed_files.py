@@ -113,3 +113,41 @@ def test_a_script_that_a_command_line_names_is_watched_too_also_in_a_folder_that
     (line,) = resumed(5, cwd=moved)
     assert "simulate.sh of the optimizee changed" in line
     assert load(moved / "a.zarr").record["fitness"][:, 0].tolist() == [1.0, 1.0, 1.0, 1.0, 2.0]
+
+
+def test_a_template_of_a_command_is_watched_too(begun, resumed, write, tmp_path):
+    write({"input.in": "{{ x }}\n"})
+    options = 'options = {templates = {"input.in" = "input"}}\n'
+    begun(COMMAND.replace("{x}", "{workdir}/input").replace("[space]", f"{options}[space]"))
+    assert sorted(load(tmp_path / "a.zarr").experiment["sources"]["optimizee"]) == ["input.in", "simulate.sh"]
+    write({"input.in": "{{ x }} {{ id }}\n"})
+    (line,) = resumed(4)
+    assert "input.in of the optimizee changed" in line
+
+
+READER = """
+from pathlib import Path
+from l2l_dask import Optimizee, Real, Space, minimize
+
+class Reader(Optimizee):
+    space, objectives = Space({"x": Real(0, 1)}), minimize("f")
+
+    def __init__(self, data: str = ""):
+        self.factor = float(Path(data).read_text())
+
+    def evaluate(self, params, context):
+        return self.factor * params["x"]
+"""
+
+
+def test_a_path_among_an_optimizee_s_options_starts_at_the_experiment_s_folder(write, call, tmp_path):
+    config = COMMAND.replace(
+        'command = "sh ./simulate.sh {x}"', 'name = "reader.py:Reader"\noptions = {data = "data/f"}'
+    )
+    write(
+        {"reader.py": READER, "e.toml": config.partition("[space]")[0] + "[run]" + config.partition("[run]")[2]}, "home"
+    )
+    write({"f": "3"}, "home/data")
+    done = call("l2l", "run", "home/e.toml", "--no-report")
+    assert done.returncode == 0, done.stderr
+    assert fitness_over_x(tmp_path / "home" / "a.zarr") == [3.0] * 3
