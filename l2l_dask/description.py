@@ -137,7 +137,9 @@ class Plan:
             words = [*optimizee.command, *map(str, optimizee.template_files)]
             found["optimizee"] = sources.digests_of_command(words, self.folder)
         elif self.config.optimizee.name != PICKLED:
-            found["optimizee"] = sources.digests(optimizee, self.folder)
+            file = str(self.config.optimizee.name).rpartition(":")[0]  # which may only make what another one defines
+            named = sources.digests_of_command([file], self.folder) if file.endswith(".py") else {}
+            found["optimizee"] = named | sources.digests(optimizee, self.folder)
         if name != PICKLED:
             found["optimizer"] = sources.digests(registry.find("optimizers", name, self.folder), self.folder)
         return found

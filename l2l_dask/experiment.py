@@ -138,8 +138,7 @@ class Experiment:
         if isinstance(optimizee, str):
             optimizee = registry.find("optimizees", optimizee, folder)
         problem = description.problem(optimizee, space, objectives, optimizee_options)
-        store = Path(store).absolute()
-        self._take(Plan(config.parse(_plain(described)), problem, optimizer, folder, store))
+        self._take(Plan(config.parse(_plain(described)), problem, optimizer, folder, Path(store).absolute()))
 
     def _take(self, plan: Plan) -> None:
         self.plan = plan.informed(plan.config.cluster.workers)
@@ -280,8 +279,7 @@ class Experiment:
         LockedError
             If the experiment is running.
         """
-        found = mended(store)
-        plan = _restored(found, optimizee, optimizer)
+        plan = _restored(found := mended(store), optimizee, optimizer)
         before = int(found.details.get("evaluations", plan.config.run.evaluations))
         _refuse_fewer(found, evaluations)
         extended = (evaluations or 0) > before or target is not None or wall_time is not None

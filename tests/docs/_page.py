@@ -34,7 +34,7 @@ _STATUS = re.compile(r"\s+# exit status (\d+)$")
 NOT_RUN = {"cd", "git", "make", "pip"}
 RUN = {"dask", "kill", "l2l", "ls", "python", "wait"}
 ONE_CLUSTER = {"getting-started.md"}  # its "local" workers are started once, and not for each of its many runs
-BUDGETS = {"examples/arbor-cell.toml": "8"}  # evaluations, where the file's are too many for a test
+BUDGET = "8"  # evaluations of an example, whose own are too many for a test
 _PATIENCE = 60.0
 _FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -116,8 +116,8 @@ class Run:
             return
         if words[0] not in RUN:
             raise BlockError(f"{line!r}: neither a command that is run nor one that is known not to be")
-        if words[:2] == ["l2l", "run"] and words[2] in BUDGETS:
-            words += ["--evaluations", BUDGETS[words[2]]]
+        if words[:2] == ["l2l", "run"] and words[2].startswith("examples/"):
+            words += ["--evaluations", BUDGET]
         if words[-1] == "&":
             self._start(words[:-1])
         elif words[0] == "wait":
