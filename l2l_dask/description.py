@@ -138,11 +138,18 @@ class Plan:
             found["optimizee"] = sources.digests_of_command(words, self.folder)
         elif self.config.optimizee.name != PICKLED:
             file = str(self.config.optimizee.name).rpartition(":")[0]  # which may only make what another one defines
-            named = sources.digests_of_command([file], self.folder) if file.endswith(".py") else {}
+            files = [*([file] if file.endswith(".py") else []), *_texts(self.config.optimizee.options)]
+            named = sources.digests_of_command(files, self.folder)
             found["optimizee"] = named | sources.digests(optimizee, self.folder)
         if name != PICKLED:
             found["optimizer"] = sources.digests(registry.find("optimizers", name, self.folder), self.folder)
         return found
+
+
+def _texts(value: Any) -> list[str]:
+    """List the texts among options, however deep: some are names of files."""
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return [value] if isinstance(value, str) else [text for part in parts for text in _texts(part)]
 
 
 def _label(name: str | list[str] | None, thing: Any) -> str:
@@ -173,8 +180,10 @@ def problem(
     if not isinstance(optimizee.batch_size, int) or optimizee.batch_size < 1:
         raise PluginError(f"batch_size must be a positive integer, got {optimizee.batch_size!r}")
     own_space, own_objectives = getattr(optimizee, "space", None), getattr(optimizee, "objectives", None)
-    if own_space is None or own_objectives is None:
-        raise PluginError(f"{type(optimizee).__name__} must set self.space and self.objectives")
+    if (own_space is None and space is None) or (own_objectives is None and objectives is None):
+        raise PluginError(
+            f"{type(optimizee).__name__} must set self.space and self.objectives, or the experiment give them"
+        )
     if space is not None:
         optimizee.space = as_space(space)
     if objectives is not None:
@@ -240,7 +249,7 @@ def problem_of(config: Config, folder: Path) -> Problem:
         return problem(registry.build(CommandOptimizee, "a command", section.options, **fixed))
     found = registry.find("optimizees", str(section.name), folder)
     if isinstance(found, type) and issubclass(found, Optimizee):
-        with chdir(folder):  # paths among its options start there, as all do
+        with chdir(folder if folder.is_dir() else "."):  # paths among its options start there, as all do
             made = registry.build(found, f"optimizee {section.name!r}", section.options)
         return problem(made, space, config.objectives)
     if isinstance(found, Optimizee):  # a copy: a [space] of this file is not for the next that names the same object

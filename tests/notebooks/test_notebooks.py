@@ -25,7 +25,8 @@ def cut_short(notebook: Any) -> Any:
     tagged = [n for n, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", [])]
     assert len(tagged) == bool(smoke), "budgets are cut in one cell, with the tag parameters"
     if smoke:
-        assigned = {target.id for node in ast.parse(notebook.cells[tagged[0]].source).body for target in node.targets}
+        names = [node for node in ast.walk(ast.parse(notebook.cells[tagged[0]].source)) if isinstance(node, ast.Name)]
+        assigned = {name.id for name in names if isinstance(name.ctx, ast.Store)}
         assert smoke.keys() <= assigned
         lines = "\n".join(f"{name} = {value!r}" for name, value in smoke.items())
         notebook.cells.insert(tagged[0] + 1, nbformat.v4.new_code_cell(lines))

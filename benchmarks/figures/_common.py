@@ -1,0 +1,67 @@
+"""What the figures of the simulations share: a search against random search with the same budget, and its table."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l2l_dask import Experiment
+from l2l_dask.space import Params
+from l2l_dask.trajectory import Trajectory
+
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
+OURS, CHANCE = "#0072B2", "#999999"  # Okabe and Ito's blue, and grey: told apart by everyone
+TARGET, SECOND = "#D55E00", "#009E73"
+
+
+@dataclass(frozen=True)
+class Duel:
+    """A search and a random one with the same budget and seed."""
+
+    seed: int
+    ours: Trajectory
+    chance: Trajectory
+
+
+def duels(optimizee: Any, optimizer: str, evaluations: int, seeds: Sequence[int], **options: Any) -> list[Duel]:
+    """Run the search and random search, each with every seed, on two local workers."""
+    folder = Path(tempfile.mkdtemp(prefix="l2l-figure-"))
+    ended = []
+    for seed in seeds:
+        both = []
+        for name, its in ((optimizer, options), ("random", {})):
+            store = folder / f"{name}-{seed}.zarr"
+            experiment = Experiment(
+                optimizee, name, optimizer_options=its, store=store, evaluations=evaluations, seed=seed, workers=2
+            )
+            both.append(experiment.run())
+        ended.append(Duel(seed, *both))
+    return ended
+
+
+def best_so_far(trajectory: Trajectory) -> NDArray[np.float64]:
+    """Return the best fitness of the first objective after each evaluation, in the user's direction."""
+    cost = trajectory.cost[np.argsort(trajectory.record["told"], kind="stable")]
+    best = np.fmin.accumulate(np.where(np.isfinite(cost), cost, np.inf))
+    return np.asarray(trajectory.objectives.cost(best)[:, 0])  # a cost of a cost is the fitness
+
+
+def table(found: Sequence[Duel], held_out: Callable[[Params], Mapping[str, float]], title: str) -> None:
+    """Print what each search found and how that does on what it has not seen, with the medians."""
+    print(title)
+    rows: dict[str, list[dict[str, float]]] = {"search": [], "random": []}
+    for duel in found:
+        for who, trajectory in (("search", duel.ours), ("random", duel.chance)):
+            best = trajectory.best
+            assert best is not None
+            rows[who].append({**best.fitness, **{f"held-out {k}": v for k, v in held_out(best.params).items()}})
+            print(f"  seed {duel.seed} {who:7s}", {k: round(v, 4) for k, v in rows[who][-1].items()})
+    for who, values in rows.items():
+        print(f"  median {who:6s}", {k: round(statistics.median(v[k] for v in values), 4) for k in values[0]})
