@@ -220,7 +220,7 @@ class Dask(Executor):
                 results = self.client.sync(self._fetch, good, callback_timeout=_HURRY)
         except Exception:
             loop: Any = self.client.loop
-            for n, future in enumerate(good):  # Dask makes one of gathers that begin together
+            for n, future in enumerate(good):  # apart, so that Dask does not make one of them
                 loop.add_callback(self._receive_alone, future, n * _APART)
             alone = set(good)
             futures = [f for f in futures if f not in alone]
@@ -233,7 +233,11 @@ class Dask(Executor):
     async def _fetch(self, futures: list[Future]) -> dict[Any, list[Evaluation] | None]:
         """Gather results; None for one that is none any more."""
         by_key = {future.key: future for future in futures}
-        results: dict[Any, list[Evaluation] | None] = await self.client.gather(by_key, errors="skip", asynchronous=True)
+        # Dask makes one of gathers that begin together. If that is cancelled before it has begun, all later ones wait
+        # for it and are cancelled too, for ever: so whatever waits for a gather may be cancelled, but never the gather.
+        gathering = asyncio.ensure_future(self.client.gather(by_key, errors="skip", asynchronous=True))
+        gathering.add_done_callback(lambda done: done.cancelled() or done.exception())
+        results: dict[Any, list[Evaluation] | None] = await asyncio.shield(gathering)
         return results
 
     async def _receive_alone(self, future: Future, delay: float) -> None:

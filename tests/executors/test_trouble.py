@@ -240,3 +240,29 @@ def test_a_client_that_is_closed_in_mid_run_is_a_lost_cluster(own_cluster, start
     client.close()
     with pytest.raises(LostError, match="the scheduler was lost"):
         collected(executor, 1, seconds=10)
+
+
+@pytest.mark.timeout(120)
+def test_a_gather_that_dask_has_not_begun_in_time_does_not_hold_up_all_later_ones(
+    cluster, client, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(under_test, "_HURRY", 0.05)
+    given_up = threading.Event()
+    original = Dask._receive
+
+    def receive(self, futures):
+        original(self, futures)
+        given_up.set()
+
+    async def hold(places):
+        for _ in range(5):
+            await places.acquire()
+
+    async def release(places):
+        for _ in range(5):
+            places.release()
+
+    monkeypatch.setattr(Dask, "_receive", receive)
+    client.sync(hold, client._gather_semaphore)  # as if five others were under way
+    threading.Thread(target=lambda: given_up.wait(60) and client.sync(release, client._gather_semaphore)).start()
+    assert_complete(search(lambda p: p["x"], tmp_path, cluster).run(client))
