@@ -10,8 +10,9 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TextIO
 
+_C = ctypes.CDLL(None)
 _TAIL = 4000  # bytes kept of what a failed evaluation printed
 
 
@@ -25,7 +26,7 @@ class Capture:
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile("w+b", buffering=0)  # noqa: SIM115
         fcntl.fcntl(self._file, fcntl.F_SETFL, fcntl.fcntl(self._file, fcntl.F_GETFL) | os.O_APPEND)
-        self._text = os.fdopen(os.dup(self._file.fileno()), "w", buffering=1, encoding="utf-8", errors="replace")
+        self._streams: list[TextIO] = []
         self._kept: tuple[int, int, Any, Any, Any] | None = None
 
     @contextmanager
@@ -48,7 +49,6 @@ class Capture:
         return f"\nprinted:\n{printed}" if printed else ""
 
     def close(self) -> None:
-        self._text.close()
         self._file.close()
 
     def _take(self) -> None:
@@ -56,7 +56,9 @@ class Capture:
         self._kept = os.dup(1), os.dup(2), sys.stdout, sys.stderr, sys.breakpointhook
         for descriptor in (1, 2):
             os.dup2(self._file.fileno(), descriptor)
-        sys.stdout = sys.stderr = self._text
+        if not self._streams:  # who keeps one of them, a logger perhaps, goes on to print wherever 1 and 2 lead
+            self._streams = [open(n, "w", buffering=1, errors="replace", closefd=False) for n in (1, 2)]  # noqa: SIM115
+        sys.stdout, sys.stderr = self._streams
         sys.breakpointhook = self._debug
 
     def _give_back(self) -> None:
@@ -79,4 +81,4 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, OSError, ValueError):  # none, closed, or its window is
             stream.flush()
-    ctypes.CDLL(None).fflush(None)
+    _C.fflush(None)

@@ -8,22 +8,26 @@ import re
 import shlex
 import signal
 import subprocess
-import sys
 import tempfile
+import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from l2l_dask.errors import ConfigError, EvaluationError
 from l2l_dask.evaluation import Objective, Objectives
+from l2l_dask.family import GRACE
 from l2l_dask.optimizee import Context, Optimizee
 from l2l_dask.space import Params, Space
 from l2l_dask.templates import Template, plain, text
 
-RESERVED = ("seed", "id", "workdir", "params")  # the last two need a folder
+RESERVED = ("seed", "id", "folder", "workdir", "params")  # the last two need a folder of its own
 
 _BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 _SHOWN = 200
+_ERROR_LINES = 20
 
 
 class CommandOptimizee(Optimizee):
@@ -41,10 +45,10 @@ class CommandOptimizee(Optimizee):
     ----------
     command
         A string, split as a shell would, or a list of words. ``{tau_m}`` stands for the parameter of that name (an
-        array as JSON), ``{seed}`` and ``{id}`` for the individual's, ``{workdir}`` for an empty folder of its own, and
-        ``{params}`` for a JSON file with all parameters. Write ``{{`` and ``}}`` for braces. A word that contains a
-        parameter which is not active is left out, with the option before it if it is a word of its own
-        (``--depth {depth}``).
+        array as JSON), ``{seed}`` and ``{id}`` for the individual's, ``{workdir}`` for an empty folder of its own,
+        ``{params}`` for a JSON file with all parameters, and ``{folder}`` for ``cwd``. Write ``{{`` and ``}}`` for
+        braces. A word that contains a parameter which is not active is left out, with the option before it if it is a
+        word of its own (``--depth {depth}``).
     space, objectives
         What it takes and what it prints.
     cwd
@@ -60,13 +64,19 @@ class CommandOptimizee(Optimizee):
         whole file is JSON, or its last line is as that of standard output.
     in_workdir
         Whether it runs in ``{workdir}``, for programs that write to the current folder. A program that is given as a
-        path is looked for from ``cwd`` all the same.
+        path is looked for from ``cwd`` all the same; behind a launcher, write ``{folder}/program``.
 
     Raises
     ------
     ConfigError
         If the command is empty, or if it, a variable or a template names an unknown placeholder.
     """
+
+    # A store may hold one that was pickled before there were these.
+    fitness_file: str | None = None
+    in_workdir: bool = False
+    template_files: Sequence[Path] = ()
+    _templates: Mapping[str, Template] = {}
 
     def __init__(
         self,
@@ -85,11 +95,12 @@ class CommandOptimizee(Optimizee):
         self.objectives: Objectives = Objectives(objectives)
         self.cwd = (Path.cwd() / (cwd or "")).resolve()
         self.env = {name: str(value) for name, value in (env or {}).items()}
-        self.fitness_file, self.in_workdir = fitness_file, in_workdir
+        self.fitness_file = None if fitness_file is None else _inside("fitness_file", fitness_file)
+        self.in_workdir = in_workdir
         self._check_names()
         self.template_files = [self.cwd / file for file in templates or {}]
         self._templates = {
-            _inside(name): Template.read(self.cwd / file, [*self.space, *RESERVED[:-1]])
+            _inside("templates", name): Template.read(self.cwd / file, [*self.space, *RESERVED[:-1]])
             for file, name in (templates or {}).items()
         }
 
@@ -118,15 +129,20 @@ class CommandOptimizee(Optimizee):
         words = self._filled(values)
         given = json.dumps({name: plain(value) for name, value in params.items()})
         if "params" in values:
-            Path(values["params"]).write_text(given)
+            Path(values["params"]).write_text(given, encoding="utf-8")
         for name, template in self._templates.items():
             path = context.workdir / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(template.filled({**params, **{k: values[k] for k in ("seed", "id", "workdir")}}))
+            path.write_text(
+                template.filled({**params, **{known: values[known] for known in RESERVED[:-1]}}), encoding="utf-8"
+            )
         last = self._run(words, given, values)
         if self.fitness_file is None:
             return self._fitness(last, "the last line of the command's output", shlex.join(words))
-        return self._from_file(Path(values["workdir"], _filled(self.fitness_file, values) or ""), shlex.join(words))
+        file = _filled(self.fitness_file, values)
+        if file is None:
+            raise EvaluationError(f"fitness_file {self.fitness_file!r} has a parameter that is not active")
+        return self._from_file(Path(values["workdir"], _inside("fitness_file", file)), shlex.join(words))
 
     def words(self, params: Params, context: Context) -> list[str]:
         """Fill in the placeholders."""
@@ -135,7 +151,7 @@ class CommandOptimizee(Optimizee):
     def _values(self, params: Params, context: Context) -> dict[str, str]:
         """Return what placeholders stand for; the working folder is made only where it is used."""
         values = {name: text(value) for name, value in params.items()}
-        values |= {"seed": str(context.seed), "id": str(context.id)}
+        values |= {"seed": str(context.seed), "id": str(context.id), "folder": str(self.cwd)}
         words = [*self.command, *(word for _, word in self._others())]
         used = {name for word in words for name in _placeholders(word)}
         if self._templates or self.fitness_file is not None or self.in_workdir or not used.isdisjoint(RESERVED[-2:]):
@@ -156,33 +172,20 @@ class CommandOptimizee(Optimizee):
         if self.in_workdir and os.sep in words[0]:
             words = [str(self.cwd / words[0]), *words[1:]]
         added = {name: value for name, word in self.env.items() if (value := _filled(word, values)) is not None}
-        last = ""
         with tempfile.TemporaryFile() as stdin:
             stdin.write(given.encode())
             stdin.seek(0)
             try:
+                pipe = subprocess.PIPE
                 process = subprocess.Popen(
-                    words,
-                    stdin=stdin,
-                    stdout=subprocess.PIPE,
-                    cwd=cwd,
-                    env=os.environ | added,
-                    encoding="utf-8",
-                    errors="replace",
+                    words, stdin=stdin, stdout=pipe, stderr=pipe, cwd=cwd, env=os.environ | added
                 )
             except OSError as error:
                 raise EvaluationError(f"the command cannot be started in {cwd} ({error}): {shown}") from error
         with process:
-            assert process.stdout is not None
-            try:
-                for line in process.stdout:
-                    sys.stdout.write(line)
-                    last = line.strip() or last
-            except BaseException:
-                process.kill()
-                raise
+            last, errors = _followed(process)
         if process.returncode:
-            raise EvaluationError(f"the command {_ending(process.returncode)}: {shown}")
+            raise EvaluationError(f"the command {_ending(process.returncode)}: {shown}\n{errors}".rstrip())
         return last
 
     def _filled(self, values: Mapping[str, str]) -> list[str]:
@@ -209,10 +212,13 @@ class CommandOptimizee(Optimizee):
         except OSError as error:
             raise EvaluationError(f"the command left no fitness in {path} ({error.strerror}): {shown}") from None
         try:
-            return self.objectives.parse(_parsed(text))
-        except (ValueError, EvaluationError):
-            last = text.rpartition("\n")[2]
-            return self._fitness(last or "nothing", f"the last line of {path.name}", shown)
+            parsed = json.loads(text)
+        except ValueError:
+            return self._fitness(text.rpartition("\n")[2] or "nothing", f"the last line of {path.name}", shown)
+        try:
+            return self.objectives.parse(parsed)
+        except EvaluationError as error:
+            raise EvaluationError(f"{path.name} holds no fitness ({error}): {text[:_SHOWN]!r} from {shown}") from None
 
 
 def _words(command: str | Sequence[str]) -> tuple[str, ...]:
@@ -236,10 +242,37 @@ def _filled(word: str, values: Mapping[str, str]) -> str | None:
     return _BRACES.sub(lambda match: match[0][0] if match[1] is None else values[match[1]], word)
 
 
-def _inside(name: str) -> str:
+def _inside(option: str, name: str) -> str:
     if Path(name).is_absolute() or ".." in Path(name).parts or not Path(name).name:
-        raise ConfigError(f"templates: expected a path below the individual's own folder, got {name!r}")
+        raise ConfigError(f"{option}: expected a path below the individual's own folder, got {name!r}")
     return name
+
+
+def _followed(process: subprocess.Popen[bytes]) -> tuple[str, str]:
+    """Pass on what a program prints; return the last line of its output, and the last ones of its errors."""
+    last, errors = deque[bytes](maxlen=1), deque[bytes](maxlen=_ERROR_LINES)
+    beside = threading.Thread(target=_pass_on, args=(process.stderr, 2, errors), daemon=True)
+    beside.start()
+    try:
+        _pass_on(process.stdout, 1, last)
+    except BaseException:  # the search was stopped, in this very process
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
+        process.kill()
+        raise
+    beside.join(GRACE)  # not for ever: something that it left behind may hold it open
+    said = b"".join(last).decode(errors="replace").splitlines()
+    return (said[-1].strip() if said else "", b"".join(errors).decode(errors="replace").rstrip())
+
+
+def _pass_on(stream: IO[bytes] | None, descriptor: int, kept: deque[bytes]) -> None:
+    assert stream is not None
+    for line in stream:
+        with suppress(OSError):  # nobody looks any more
+            os.write(descriptor, line)
+        if line.strip():
+            kept.append(line)
 
 
 def _is_option(word: str) -> bool:

@@ -247,11 +247,11 @@ def problem_of(config: Config, folder: Path) -> Problem:
         objectives: Any = config.objectives
         fixed = {"command": section.command, "space": space, "objectives": Objectives(objectives), "cwd": folder}
         return problem(registry.build(CommandOptimizee, "a command", section.options, **fixed))
-    found = registry.find("optimizees", str(section.name), folder)
-    if isinstance(found, type) and issubclass(found, Optimizee):
-        with chdir(folder if folder.is_dir() else "."):  # paths among its options start there, as all do
+    with chdir(folder if folder.is_dir() else "."):  # paths in it and among its options start there, as all do
+        found = registry.find("optimizees", str(section.name), folder)
+        if isinstance(found, type) and issubclass(found, Optimizee):
             made = registry.build(found, f"optimizee {section.name!r}", section.options)
-        return problem(made, space, config.objectives)
+            return problem(made, space, config.objectives)
     if isinstance(found, Optimizee):  # a copy: a [space] of this file is not for the next that names the same object
         return problem(copy(found), space, config.objectives, section.options)
     if not callable(found):

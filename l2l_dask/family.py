@@ -58,6 +58,10 @@ def ask(pid: int, patience: float) -> None:
     """
     evaluates, asked = _children(pid)[:1], set[int]()
     until = time.monotonic() + patience
+    if any(found not in evaluates for found in descendants(pid)):
+        for found in evaluates:  # it must not take their end for an answer, and start what comes next
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(found, signal.SIGSTOP)
     while left := [found for found in descendants(pid) if found not in evaluates and _runs(found)]:
         for found in set(left) - asked:
             with suppress(ProcessLookupError, PermissionError):

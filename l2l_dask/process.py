@@ -344,7 +344,7 @@ class Child:
         with self._lock:
             self._closed, first = True, not self._closed
             busy = self._busy
-        self._end_process()
+        self._end_process(family.GRACE if busy else 0.0)
         self._starter.shutdown(wait=False, cancel_futures=True)
         if first and not busy:
             self._clear_up()

@@ -64,7 +64,10 @@ class Template:
         """
         try:
             template = cls(path.name, path.read_text(encoding="utf-8"))
-            used = jinja2.meta.find_undeclared_variables(_environment().parse(template.source))
+            parsed = _environment().parse(template.source)
+            used, others = jinja2.meta.find_undeclared_variables(parsed), jinja2.meta.find_referenced_templates(parsed)
+            if any(True for _ in others):
+                raise ConfigError(f"the template {path} uses another one: expected all in one file")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"the template {path} cannot be read: {error}") from None
         except jinja2.TemplateSyntaxError as error:
@@ -93,3 +96,5 @@ class Template:
                 f"the template {self.name} cannot be filled in ({error}): ask for a parameter that may be inactive by "
                 "{% if NAME is defined %}"
             ) from None
+        except Exception as error:  # whatever its expressions raise
+            raise EvaluationError(f"the template {self.name} cannot be filled in: {error}") from error

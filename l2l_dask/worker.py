@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
@@ -73,9 +74,10 @@ class EvaluationPlugin(WorkerPlugin):
 
     def teardown(self, worker: Worker) -> None:  # noqa: ARG002
         self._sent = math.inf
-        for child in self._all:
-            with suppress(OSError):
-                child.close()
+        with ThreadPoolExecutor(len(self._all)) as together:  # each may be given a moment to end by itself
+            for closed in [together.submit(child.close) for child in self._all]:
+                with suppress(OSError):
+                    closed.result()
 
     def evaluate(self, candidates: list[Candidate]) -> list[Evaluation]:
         """Evaluate in a free child process; what has not begun after a second is left out, as Child.evaluate says."""
@@ -133,7 +135,9 @@ def slots_of(worker: Mapping[str, Any], resources: Mapping[str, float]) -> int:
         What one evaluation takes.
     """
     offered = worker["resources"]
-    return min([int(worker["nthreads"]), *(int(offered.get(name, 0) / taken) for name, taken in resources.items())])
+    return min(
+        [int(worker["nthreads"]), *(int(offered.get(name, 0) / taken + 1e-9) for name, taken in resources.items())]
+    )
 
 
 def packed(points: Sequence[Point]) -> bytes:

@@ -1,6 +1,7 @@
 """What an evaluation prints in the driver's own process: kept, not shown, unless a person or a debugger asks for it."""
 
 import ctypes
+import logging
 import os
 import subprocess
 import sys
@@ -98,3 +99,13 @@ def test_no_descriptor_is_left_open(capture):
         with capture():
             print("x")
     assert count() == before
+
+
+def test_who_keeps_a_stream_of_the_block_prints_on_after_it(capture, capfd):
+    with capture():
+        handler = logging.StreamHandler()  # as a simulator's logger does, when it is imported in an evaluation
+        kept = sys.stdout
+    capture.close()
+    handler.emit(logging.LogRecord("n", logging.WARNING, "", 0, "a warning", (), None))
+    print("a line", file=kept)
+    assert capfd.readouterr() == ("a line\n", "a warning\n")

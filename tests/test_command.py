@@ -152,11 +152,12 @@ def test_output_without_a_fitness_is_an_error_that_shows_the_command(printed):
 def test_a_failing_command_is_an_error_with_its_exit_code_that_keeps_what_it_printed(child_of):
     code = "import sys; print('a word'); sys.stderr.write(''.join(f'line {i}\\n' for i in range(99))); sys.exit(3)"
     ended = child_of(CommandOptimizee(python(code, "{n}"), SPACE, minimize("f"))).evaluate(Candidate(0, PARAMS, 1))
-    first, printed, *tail = ended.error.splitlines()
+    said, _, printed = ended.error.partition("\nprinted:\n")
+    first, *tail = said.splitlines()
     assert "exit code 3" in first
     assert first.endswith(" 3")
-    assert printed == "printed:"
-    assert set(tail) == {"a word", *(f"line {i}" for i in range(99))}
+    assert tail == [f"line {i}" for i in range(79, 99)]
+    assert set(printed.splitlines()) == {"a word", *(f"line {i}" for i in range(99))}
 
 
 def test_a_command_that_a_signal_ends_is_an_error_that_names_the_signal():
@@ -238,7 +239,7 @@ def _is_gone(pid):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("sim {tau}", "unknown placeholder {tau}: expected one of tau_m, n, seed, id, workdir, params"),
+        ("sim {tau}", "unknown placeholder {tau}: expected one of tau_m, n, seed, id, folder, workdir, params"),
         ("awk '{print $1}'", "unknown placeholder {print $1}"),
         ("", "a command is a string or a list of strings, got ''"),
         ([], "a command is a string or a list of strings, got []"),
@@ -321,3 +322,22 @@ def test_mpiexec_starts_ranks_and_takes_them_along_when_it_takes_too_long(hangs,
         wait_until(lambda: all(_is_gone(pid) for pid in ranks))
     else:
         assert ended.fitness == (2.0,)
+
+
+def test_why_a_program_failed_is_kept_however_much_it_printed_before_and_in_whatever_encoding(child_of, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    code = (
+        "import sys; sys.stdout.buffer.write('progress \u2713\\n'.encode() * 3000); sys.stdout.flush(); "
+        "sys.stderr.write('FATAL: bad config'); sys.exit(3)"
+    )
+    ended = child_of(CommandOptimizee(python(code), SPACE, minimize("f"))).evaluate(Candidate(0, PARAMS, 1))
+    assert "exit code 3" in ended.error
+    assert "FATAL: bad config" in ended.error
+
+
+def test_what_was_not_begun_when_another_took_too_long_is_begun_once(child_of, tmp_path):
+    script = f"echo {{id}} >> {tmp_path / 'begun'}; test {{id}} != 0 || sleep 100; echo 1"
+    child = child_of(CommandOptimizee(["sh", "-c", script], SPACE, minimize("f")), timeout=1.0)
+    ended = child.evaluate([Candidate(id, PARAMS, 1) for id in range(4)])
+    assert [e.status for e in ended] == [Status.TIMED_OUT, *[Status.DONE] * 3]
+    assert (tmp_path / "begun").read_text().split() == ["0", "1", "2", "3"]

@@ -67,7 +67,7 @@ def _explained(
 
 def _console() -> Console:
     """Return standard error; a terminal by a descriptor of its own, as evaluations in this process may not use ours."""
-    terminal = sys.stderr.isatty()
+    terminal = sys.stderr is not None and sys.stderr.isatty()
     file = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="replace") if terminal else None
     return Console(stderr=True, file=file, highlight=False)
 

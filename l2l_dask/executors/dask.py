@@ -87,6 +87,7 @@ class Dask(Executor):
         self._reports: SimpleQueue[Report] = SimpleQueue()
 
     def start(self, optimizee: Optimizee, where: Where) -> None:
+        self._require_resources()
         size = optimizee.batch_size
         threads = int(self.resources.get("cores", 0))
         payload = Payload(
@@ -118,7 +119,6 @@ class Dask(Executor):
             ) from error
         finally:
             aside.end()
-        self._require_resources()
         if where.reports:
             self._topic = self._plugin
             self.client.subscribe_topic(self._topic, self._hear)
@@ -152,7 +152,10 @@ class Dask(Executor):
         scheduler: Any = self.client.scheduler
         if not self.resources or self.slots:
             return
-        workers = self.client.sync(scheduler.identity, callback_timeout=_PATIENCE)["workers"].values()
+        try:
+            workers = self.client.sync(scheduler.identity, callback_timeout=_PATIENCE)["workers"].values()
+        except (TimeoutError, OSError):  # which shows in a moment
+            return
         if workers:
             needed = " ".join(f"{name}={amount:g}" for name, amount in self.resources.items())
             offered = next(iter(workers))["resources"] or "none"

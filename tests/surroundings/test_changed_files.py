@@ -157,9 +157,10 @@ def test_the_file_that_makes_what_another_one_defines_is_watched_too(write, call
     config = COMMAND.replace('command = "sh ./simulate.sh {x}"', 'name = "problem.py:problem"')
     config = config.partition("[space]")[0] + "[run]" + config.partition("[run]")[2]
     made = "from reader import Reader\n\nproblem = Reader('f')\n"
-    write({"reader.py": READER, "problem.py": made, "f": "3", "e.toml": config})
-    assert call("l2l", "run", "e.toml", "--no-report").returncode == 0
-    assert sorted(load(tmp_path / "a.zarr").experiment["sources"]["optimizee"]) == ["problem.py", "reader.py"]
-    write({"problem.py": made + "# changed\n"})
-    (line,) = resumed(4)
+    home = write({"reader.py": READER, "problem.py": made, "f": "3", "e.toml": config}, "home")
+    done = call("l2l", "run", "home/e.toml", "--no-report")
+    assert done.returncode == 0, done.stderr
+    assert sorted(load(home / "a.zarr").experiment["sources"]["optimizee"]) == ["problem.py", "reader.py"]
+    write({"problem.py": made + "# changed\n"}, "home")
+    (line,) = resumed(4, cwd=home)
     assert "problem.py of the optimizee changed" in line
