@@ -1,256 +1,292 @@
-"""A single cell in Arbor: ion-channel conductances fitted to features of its response to a current step."""
+"""Cells in Arbor: ion-channel conductances fitted to features, traces and spikes of their responses to currents."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import io
-import json
 import math
-import platform
-import subprocess
-import sys
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from itertools import product
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 
 from l2l_dask.errors import EvaluationError, PluginError
-from l2l_dask.evaluation import minimize
-from l2l_dask.optimizee import Context, Optimizee, Target
+from l2l_dask.evaluation import Objectives, minimize
+from l2l_dask.optimizee import Context, Fitness, Optimizee, Target
 from l2l_dask.space import Floats, Params, Real, Space
+from optimizees._allen import FILES, Morphology, conductance_bounds, conductance_range
+from optimizees._arbor import Cell
+from optimizees._currents import BEFORE, SAMPLING, Current, Shape
+from optimizees._simulators import require
 from optimizees._spike_features import Features, Step, error, features
+from optimizees._trace_errors import rms, spike_distance, spike_times
 
-Morphology = Literal["scnn1a", "rorb", "nr5a1", "pvalb-470522102", "pvalb-469628681"]
+Measure: TypeAlias = Literal["features", "trace", "spikes"]
 
-# Morphology -> its reconstruction and the parameters that the Allen Institute published for it, as bmtk ships them.
-_FILES: dict[str, tuple[str, str]] = {
-    "scnn1a": ("Scnn1a_473845048_m.swc", "472363762_fit.json"),
-    "rorb": ("Rorb_325404214_m.swc", "473863510_fit.json"),
-    "nr5a1": ("Nr5a1_471087815_m.swc", "473863035_fit.json"),
-    "pvalb-470522102": ("Pvalb_470522102_m.swc", "472912177_fit.json"),
-    "pvalb-469628681": ("Pvalb_469628681_m.swc", "473862421_fit.json"),
-}
-_TAGS = {"soma": 1, "axon": 2, "dend": 3, "apic": 4}
-_SOMA = "(location 0 1)"  # the middle: Arbor, like NEURON, halves a soma of one sample
-_AXON_LENGTH, _AXON_RADIUS = 60.0, 0.5  # um, as in the published models
-_MAX_EXTENT = 40.0  # um, of one control volume
-_TIME_STEP, _SAMPLING = 0.025, 0.1  # ms
-_BEFORE, _AFTER = 50.0, 50.0  # ms without current
-_CALCIUM_INSIDE, _CALCIUM_OUTSIDE = 5e-5, 2.0  # mM, NEURON's and the channels' defaults
-_ZERO_CELSIUS = 273.15
-_CPU = Path("/proc/cpuinfo")
-_INSTALL = "pip install 'l2l-dask[arbor]'"
+_OBJECTIVES: dict[str, str] = {"features": "feature_error", "trace": "trace_error", "spikes": "spike_distance"}
+_SHAPES = ("step", "ramp", "noise")
+_STRONGER = 1.25  # the unseen step beside the strongest that was searched with
+_UNSEEN = 1  # seeds of the noise that is held out begin with it, that of the search with 0
+
+
+class _Response:
+    """A voltage trace and what is measured of it, once and when it is asked for."""
+
+    def __init__(self, voltage: Floats, step: Step) -> None:
+        self.voltage, self._step = voltage, step
+
+    @cached_property
+    def features(self) -> Features:
+        return features(self.voltage, self._step)
+
+    @cached_property
+    def spikes(self) -> Floats:
+        return spike_times(self.voltage, self._step.interval)
+
+    def error(self, measure: str, target: _Response) -> float:
+        if measure == "features":
+            return error(self.features, target.features)
+        if measure == "trace":
+            return rms(self.voltage, target.voltage)
+        return spike_distance(self.spikes, target.spikes)
 
 
 class ArborCell(Optimizee):
-    """Fit the ion-channel conductances of a cortical neuron of the Allen Cell Types Database.
+    """Fit the ion-channel conductances of one or several cortical neurons of the Allen Cell Types Database.
 
-    The cell has its reconstructed dendrites, the axon stub, passive properties and channels of the model that the Allen
-    Institute published for it ("perisomatic": the active channels sit in the soma). Its conductances, in S/cm2, are
-    searched on a logarithmic scale; the target is the response of the published model to the same current step. The
-    fitness ``feature_error`` sums the differences in the features of :mod:`optimizees._spike_features`, each in units
-    of its tolerance: 0 is a perfect fit, and 11 means that each feature is about one tolerance off.
+    A cell has its reconstructed dendrites, the axon stub, passive properties and channels of the model that the Allen
+    Institute published for it ("perisomatic": the active channels sit in the soma). The target is the response of the
+    published model to the same currents. With one cell, its conductances are searched, ``gbar_CHANNEL`` in S/cm2. With
+    several cells, which differ in their conductances, one set of factors is searched for all of them:
+    ``scale_CHANNEL`` times the published conductance of each cell, for the channels that all of them have. All ranges
+    are logarithmic.
 
-    Each evaluation saves the membrane potential at the soma as ``voltage``. It is deterministic. Needs the extra
-    ``l2l-dask[arbor]``: Arbor, and bmtk, which is not imported: the cells are read from its data files.
+    The objectives are means over the responses of all cells to all currents, and 0 is a perfect fit:
+
+    - ``feature_error`` sums the differences in the features of :mod:`optimizees._spike_features`, each in units of its
+      tolerance: 11 means that each feature is about one tolerance off;
+    - ``trace_error`` is the root mean square difference of the traces, in mV, sample by sample: a spike that is late
+      counts as one too few and one too many;
+    - ``spike_distance`` is van Rossum's distance of the spike trains (time constant 10 ms): 1 for one spike too many.
+
+    Each evaluation saves the membrane potential at the soma: as ``voltage`` where there is one response, otherwise as
+    ``voltage-CELL-SHAPE-AMPLITUDE``. It is deterministic. Needs the extra ``l2l-dask[arbor]``: Arbor, and bmtk, which
+    is not imported: the cells are read from its data files.
 
     Parameters
     ----------
     morphology
-        Which cell: scnn1a, rorb, nr5a1 (excitatory, layer 4), pvalb-470522102 or pvalb-469628681 (fast spiking).
+        Which cell, or a list of several: scnn1a, rorb, nr5a1 (excitatory, layer 4), pvalb-470522102, pvalb-469628681
+        (fast spiking).
     amplitude
-        Of the current step into the soma, nA.
+        Mean of the current into the soma, nA, or a list of several: each cell responds to each.
     duration
-        Of the step, ms; it starts after 50 ms and is followed by 50 ms.
+        Of the current, ms; it starts after 50 ms and is followed by 50 ms.
     decades
-        Width of each conductance's range, in powers of ten. The bounds are powers of ten themselves, so that the
-        published value is somewhere in the middle part of the range, elsewhere for each channel.
+        Width of each parameter's range, in powers of ten. For conductances the bounds are powers of ten themselves, so
+        that the published value is somewhere in the middle part of the range, elsewhere for each channel; for factors
+        likewise, with the geometric mean of the cells' published values.
+    stimulus
+        Shape of the current, or a list of several: step; ramp, from 0 to twice the amplitude; noise (standard
+        deviation half of the amplitude, correlation time 5 ms, the same in all evaluations).
+    errors
+        What the objectives are, in this order: some of features, trace and spikes.
     """
 
     source: ClassVar[str] = "Gouwens et al. (2018), Nature Communications 9:710; Allen Cell Types Database"
 
     def __init__(
-        self, morphology: Morphology = "nr5a1", amplitude: float = 0.2, duration: float = 200.0, decades: int = 2
+        self,
+        morphology: Morphology | Sequence[Morphology] = "nr5a1",
+        amplitude: float | Sequence[float] = 0.2,
+        duration: float = 200.0,
+        decades: int = 2,
+        *,
+        stimulus: Shape | Sequence[Shape] = "step",
+        errors: Measure | Sequence[Measure] = ("features",),
     ) -> None:
-        if morphology not in _FILES:
-            raise PluginError(f"morphology: expected one of {', '.join(_FILES)}, got {morphology!r}")
-        if not math.isfinite(amplitude):
-            raise PluginError(f"amplitude: expected a finite current in nA, got {amplitude!r}")
+        morphologies = _several("morphology", morphology, FILES)
+        shapes = _several("stimulus", stimulus, _SHAPES)
+        amplitudes = [float(a) for a in _several("amplitude", amplitude)]
+        for a in amplitudes:
+            if not math.isfinite(a):
+                raise PluginError(f"amplitude: expected a finite current in nA, got {a!r}")
         if not 1 <= duration < math.inf:
             raise PluginError(f"duration: expected at least 1 ms, got {duration!r}")
         if decades < 1:
             raise PluginError(f"decades: expected 1 or more, got {decades!r}")
-        _require_packages()
-        self.morphology, self.amplitude, self.duration = morphology, float(amplitude), float(duration)
-        self._step = Step(_BEFORE, _BEFORE + self.duration, _SAMPLING)
-        self._published = _Published.read(_file("biophysical_neuron_models", _FILES[morphology][1]))
-        self.space = Space({name: _range(value, decades) for name, value in self.published.items()})
-        self.objectives = minimize("feature_error")
+        self._measures = _several("errors", errors, _OBJECTIVES)
+        require("arbor", arbor="the simulator Arbor", bmtk="bmtk, whose data files the cells are read from,")
+        self.duration = float(duration)
+        self.cells = [Cell(m) for m in morphologies]
+        self.currents = [Current(shape, a, self.duration) for shape, a in product(shapes, amplitudes)]
+        self.space = Space(
+            _conductances(self.cells[0], decades) if len(self.cells) == 1 else _factors(self.cells, decades)
+        )
+        self.objectives = Objectives([minimize(_OBJECTIVES[measure]) for measure in self._measures])
+        self._step = Step(BEFORE, BEFORE + self.duration, SAMPLING)
 
     @property
     def published(self) -> Params:
-        """The published conductances: the parameter set that the search should come near to, or an equivalent of."""
-        return dict(self._published.conductances)
+        """The published models: the parameter set that the search should come near to, or an equivalent of."""
+        if len(self.cells) > 1:
+            return dict.fromkeys(self.space, 1.0)
+        return dict(self.cells[0].published.conductances)
+
+    @property
+    def responses(self) -> list[str]:
+        """The names under which the responses are saved, in the order of :meth:`simulate`'s."""
+        pairs = list(product(self.cells, self.currents))
+        if len(pairs) == 1:
+            return ["voltage"]
+        return [f"voltage-{cell.morphology}-{current.label}" for cell, current in pairs]
 
     @cached_property
-    def _target(self) -> Floats:
-        return self.trace(self.published)
+    def _targets(self) -> list[_Response]:
+        return [_Response(voltage, self._step) for voltage in self.target_traces()]
 
-    @cached_property
-    def _target_features(self) -> Features:
-        return features(self._target, self._step)
+    def target_traces(self) -> Floats:
+        """Return what the responses should be; override it to fit recordings instead of the published models.
 
-    @cached_property
-    def _cell(self) -> Any:
-        """Arbor's morphology and labels, which cannot be pickled."""
-        return _load(_file("morphologies", _FILES[self.morphology][0]))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_cell"}
+        Returns
+        -------
+        (n_cells * n_currents, n_samples) array
+            In the order, the unit and the sampling of :meth:`simulate`'s.
+        """
+        return self.simulate(self.published, 0)
 
     def setup(self) -> None:
-        """Import Arbor, read the morphology and simulate the target."""
-        _ = self._target_features
+        """Import Arbor, read the morphologies and simulate the targets."""
+        _ = self._targets
 
-    def trace(self, params: Params) -> Floats:
+    def trace(self, params: Params, cell: Cell | None = None, current: Current | None = None) -> Floats:
         """Simulate the membrane potential at the soma, in mV, sampled every 0.1 ms.
 
         Parameters
         ----------
         params
-            Conductances by name; those that are missing are as :attr:`published`.
+            By name; those that are missing are as :attr:`published`.
+        cell, current
+            The first of :attr:`cells` and of :attr:`currents` unless given.
         """
-        arbor = _arbor()
-        ms = arbor.units.ms
-        decor = self._published.decor(arbor, self.published | params)
-        decor.place(_SOMA, arbor.i_clamp(_BEFORE * ms, self.duration * ms, self.amplitude * arbor.units.nA))
-        policy = arbor.cv_policy_max_extent(_MAX_EXTENT * arbor.units.um)
-        model = arbor.single_cell_model(arbor.cable_cell(self._cell.morphology, decor, self._cell.labels, policy))
-        model.properties.catalogue.extend(arbor.allen_catalogue(), "")
-        model.probe("voltage", _SOMA, "soma", 1 / _SAMPLING * arbor.units.kHz)
-        model.run((_BEFORE + self.duration + _AFTER) * ms, _TIME_STEP * ms)
-        return np.array(model.traces[0].value)
+        cell, current = cell or self.cells[0], current or self.currents[0]
+        return cell.response(self._of(cell, params), current)
 
-    def evaluate(self, params: Params, context: Context) -> float:
-        voltage = self.trace(params)
-        context.save("voltage", voltage.astype(np.float32))
-        if not np.isfinite(voltage).all():
+    def simulate(self, params: Params, seed: int) -> Floats:  # noqa: ARG002
+        """Simulate the responses of all cells to all currents.
+
+        Parameters
+        ----------
+        params
+            By name; those that are missing are as :attr:`published`.
+        seed
+            Not used: nothing is random.
+
+        Returns
+        -------
+        (n_cells * n_currents, n_samples) array
+            Membrane potentials at the soma, in mV, sampled every 0.1 ms.
+        """
+        return np.array([self.trace(params, cell, current) for cell, current in product(self.cells, self.currents)])
+
+    def evaluate(self, params: Params, context: Context) -> Fitness:
+        voltages = self.simulate(params, context.seed)
+        for name, voltage in zip(self.responses, voltages, strict=True):
+            context.save(name, voltage.astype(np.float32))
+        if not np.isfinite(voltages).all():
             raise EvaluationError(f"the membrane potential is not finite with {params}")
-        return error(features(voltage, self._step), self._target_features)
+        found = [_Response(voltage, self._step) for voltage in voltages]
+        errors = [_mean(measure, found, self._targets) for measure in self._measures]
+        return errors[0] if len(errors) == 1 else errors
 
     def targets(self) -> dict[str, Target]:
-        values = self._target.astype(np.float32)
-        return {"voltage": Target(values, _SAMPLING, label="membrane potential (mV)", step_label="time (ms)")}
+        labels = {"label": "membrane potential (mV)", "step_label": "time (ms)"}
+        return {
+            name: Target(target.voltage.astype(np.float32), SAMPLING, **labels)
+            for name, target in zip(self.responses, self._targets, strict=True)
+        }
+
+    def held_out_currents(self, seed: int = 1) -> dict[str, Current]:
+        """Return currents that no search has seen, by name.
+
+        ``step`` is a step of 1.25 times the strongest amplitude of the search, and ``noise`` is noise with the
+        strongest amplitude as its mean, new for each seed (0 or more).
+        """
+        strongest = max((current.amplitude for current in self.currents), key=abs) or 0.1
+        return {
+            "step": Current("step", _STRONGER * strongest, self.duration),
+            "noise": Current("noise", strongest, self.duration, (_UNSEEN, seed)),
+        }
+
+    def held_out(self, params: Params, seed: int = 1) -> dict[str, float]:
+        """Compare with the published models under the currents of :meth:`held_out_currents`.
+
+        Parameters
+        ----------
+        params
+            By name; those that are missing are as :attr:`published`.
+        seed
+            Of the noise, 0 or more.
+
+        Returns
+        -------
+        dict
+            For ``step`` and ``noise``: ``..._feature_error`` (tolerances), ``..._trace_error`` (mV) and
+            ``..._spike_distance``, means over the cells; ``..._spikes`` and ``..._target_spikes``, sums over the cells.
+        """
+        report: dict[str, float] = {}
+        for name, current in self.held_out_currents(seed).items():
+            found, wanted = (
+                [_Response(self.trace(p, cell, current), self._step) for cell in self.cells]
+                for p in (params, self.published)
+            )
+            for measure, objective in _OBJECTIVES.items():
+                report[f"{name}_{objective}"] = _mean(measure, found, wanted)
+            report[f"{name}_spikes"] = float(sum(len(response.spikes) for response in found))
+            report[f"{name}_target_spikes"] = float(sum(len(response.spikes) for response in wanted))
+        return report
+
+    def _of(self, cell: Cell, params: Params) -> Params:
+        """Return the conductances of one cell."""
+        if len(self.cells) == 1:
+            return params
+        published = cell.published.conductances
+        names = {name: f"gbar_{name.removeprefix('scale_')}" for name in params}
+        return {gbar: published[gbar] * params[name] for name, gbar in names.items()}
 
 
-@dataclass(frozen=True)
-class _Published:
-    """A model as the Allen Institute published it: S/cm2, uF/cm2, mV, Ohm cm, degrees Celsius."""
-
-    conductances: dict[str, float]
-    calcium: dict[str, float]
-    leak: dict[str, float]
-    capacitance: dict[str, float]
-    reversal: dict[str, dict[str, float]]
-    leak_reversal: float
-    resistivity: float
-    celsius: float
-    initial: float
-
-    @classmethod
-    def read(cls, path: Path) -> _Published:
-        fit = json.loads(path.read_text())
-        passive, conditions, genome = fit["passive"][0], fit["conditions"][0], fit["genome"]
-        values = {(gene["section"], gene["name"]): float(gene["value"]) for gene in genome}
-        return cls(
-            # A channel that the fit left out cannot be searched on a logarithmic scale.
-            conductances={name: v for (_, name), v in sorted(values.items()) if name.startswith("gbar_") and v > 0},
-            calcium={name.partition("_")[0]: v for (_, name), v in values.items() if name.endswith("_CaDynamics")},
-            leak={section: v for (section, name), v in values.items() if name == "g_pas"},
-            capacitance={entry["section"]: entry["cm"] for entry in passive["cm"]},
-            reversal={entry["section"]: {"na": entry["ena"], "k": entry["ek"]} for entry in conditions["erev"]},
-            leak_reversal=passive["e_pas"],
-            resistivity=passive["ra"],
-            celsius=conditions["celsius"],
-            initial=conditions["v_init"],
-        )
-
-    def decor(self, arbor: Any, conductances: Params) -> Any:
-        """Paint the model with other conductances."""
-        u = arbor.units
-        decor = arbor.decor()
-        decor.set_property(
-            Vm=self.initial * u.mV, tempK=(self.celsius + _ZERO_CELSIUS) * u.Kelvin, rL=self.resistivity * u.Ohm * u.cm
-        )
-        decor.set_ion("ca", int_con=_CALCIUM_INSIDE * u.mM, ext_con=_CALCIUM_OUTSIDE * u.mM, method="nernst/x=ca")
-        for section, cm in self.capacitance.items():
-            decor.paint(_region(section), cm=cm * u.uF / u.cm2)
-        for section, potentials in self.reversal.items():
-            for ion, potential in potentials.items():
-                decor.paint(_region(section), ion=ion, rev_pot=potential * u.mV)
-        for section, g in self.leak.items():
-            decor.paint(_region(section), arbor.density(f"pas/e={self.leak_reversal!r}", {"g": g}))
-        decor.paint(_region("soma"), arbor.density("CaDynamics", self.calcium))
-        for name, g in conductances.items():
-            decor.paint(_region("soma"), arbor.density(name.removeprefix("gbar_"), {"gbar": float(g)}))
-        return decor
+def _mean(measure: str, found: list[_Response], wanted: list[_Response]) -> float:
+    return sum(f.error(measure, w) for f, w in zip(found, wanted, strict=True)) / len(wanted)
 
 
-def _region(section: str) -> str:
-    return f"(tag {_TAGS[section]})"
+def _several(option: str, given: Any, known: Iterable[str] | None = None) -> list[Any]:
+    """Read an option that is one value or several different ones.
+
+    Raises
+    ------
+    PluginError
+        If there are none, one is unknown, or one is there twice.
+    """
+    values = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+    for value in values:
+        if known is not None and value not in known:
+            raise PluginError(f"{option}: expected one of {', '.join(known)}, got {value!r}")
+    if not values or len(set(values)) < len(values):
+        raise PluginError(f"{option}: expected one or several different values, got {given!r}")
+    return values
 
 
-def _range(published: float, decades: int) -> Real:
-    low = math.floor(math.log10(published) - (decades - 1) / 2)
-    return Real(10.0**low, 10.0 ** (low + decades), log=True)
+def _conductances(cell: Cell, decades: int) -> dict[str, Real]:
+    return {name: conductance_range(value, decades) for name, value in cell.published.conductances.items()}
 
 
-def _load(path: Path) -> Any:
-    """Read a reconstruction and put the published models' stub in place of its axon, which they leave out."""
-    samples = [line.split() for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
-    soma = next(sample for sample in samples if int(sample[1]) == _TAGS["soma"])
-    kept = [sample for sample in samples if int(sample[1]) != _TAGS["axon"]]
-    first = 1 + max(int(sample[0]) for sample in samples)
-    x, y, z = (float(coordinate) for coordinate in soma[2:5])
-    for id, parent, distance in ((first, soma[0], 0.0), (first + 1, first, _AXON_LENGTH)):
-        kept.append([str(v) for v in (id, _TAGS["axon"], x, y - distance, z, _AXON_RADIUS, parent)])
-    return _arbor().load_swc_neuron(io.StringIO("\n".join(" ".join(sample) for sample in kept)))
-
-
-def _file(folder: str, name: str) -> Path:
-    """Find a data file of the installed bmtk without importing it."""
-    spec = importlib.util.find_spec("bmtk")
-    for place in (spec.submodule_search_locations if spec else None) or []:
-        path = Path(place, "utils", "scripts", "bionet", folder, name)
-        if path.is_file():
-            return path
-    raise PluginError(f"the installed bmtk has no {folder}/{name}: pip install --no-deps 'bmtk>=1.2'")
-
-
-def _require_packages() -> None:
-    if importlib.util.find_spec("arbor") is None:
-        raise PluginError(f"the simulator Arbor is not installed: {_INSTALL}")
-    if importlib.util.find_spec("bmtk") is None:
-        raise PluginError(
-            f"the cells are read from bmtk, which is not installed: {_INSTALL}, or pip install --no-deps bmtk"
-        )
-
-
-def _arbor() -> Any:
-    if "arbor" not in sys.modules:
-        _require_avx2()
-    try:
-        return importlib.import_module("arbor")
-    except ImportError as failure:
-        raise PluginError(f"the simulator Arbor cannot be imported ({failure}): {_INSTALL}") from failure
-
-
-def _require_avx2() -> None:
-    """Refuse what would otherwise end the process: Arbor's wheel executes AVX2 instructions while it is imported."""
-    if platform.machine() != "x86_64" or not _CPU.is_file() or " avx2" in _CPU.read_text():
-        return
-    if subprocess.run([sys.executable, "-c", "import arbor"], capture_output=True, check=False).returncode < 0:
-        raise PluginError("Arbor's wheel needs a processor with AVX2, this one has none: build Arbor from source")
+def _factors(cells: Sequence[Cell], decades: int) -> dict[str, Real]:
+    """Return the ranges of the factors of those channels that all cells have."""
+    published = [cell.published.conductances for cell in cells]
+    ranges = {}
+    for name in published[0]:
+        if all(name in conductances for conductances in published):
+            middle = math.exp(sum(math.log(conductances[name]) for conductances in published) / len(cells))
+            low, high = conductance_bounds(middle, decades)
+            ranges[f"scale_{name.removeprefix('gbar_')}"] = Real(low / middle, high / middle, log=True)
+    return ranges

@@ -29,7 +29,9 @@ def test_an_example_runs_and_nothing_fails(name: str, tmp_path: Path) -> None:
             shutil.copy(path, tmp_path)
     ended = Experiment.from_config(tmp_path / name, cluster="serial", evaluations=8).run()
     assert ended.state == "finished"
-    assert ended.counts()["done"] == 8
+    counts = ended.counts()
+    assert counts["total"] >= 8
+    assert counts["done"] + counts["stopped"] == counts["total"]
     assert tmp_path in ended.layout.root.parents  # paths in the file are relative to it
     assert not (tmp_path / "examples").exists()
 
