@@ -51,16 +51,16 @@ class NestReservoir(Optimizee):
 
     space = Space(
         {
-            "input_weight": Real(0.1, 50.0, log=True),
-            "input_degree": Integer(1, 64, log=True),
-            "weight": Real(0.01, 10.0, log=True),
-            "inhibition": Real(0.5, 20.0, log=True),
-            "indegree": Integer(4, 50, log=True),
-            "tau_m": Real(2.0, 100.0, log=True),
-            "delay": Integer(1, 10),
-            "bias": Real(-10.0, 25.0),
-            "input_rate": Real(10.0, 400.0, log=True),
-            "ridge": Real(0.1, 1e5, log=True),
+            "input_weight": Real(0.5, 20.0, log=True),
+            "input_degree": Integer(1, 32, log=True),
+            "weight": Real(0.02, 5.0, log=True),
+            "inhibition": Real(1.0, 10.0),
+            "indegree": Integer(4, 40, log=True),
+            "tau_m": Real(5.0, 50.0, log=True),
+            "delay": Integer(1, 5),
+            "bias": Real(0.0, 20.0),
+            "input_rate": Real(30.0, 400.0, log=True),
+            "ridge": Real(1.0, 1e4, log=True),
         }
     )
     objectives = maximize("accuracy")
