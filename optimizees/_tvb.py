@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging.config
 import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -207,13 +205,14 @@ def _unchanged_process() -> Iterator[None]:
     """Keep TVB, while it is imported, from what it does besides.
 
     It makes a folder in the user's home for its logs; it closes all log handlers and sets its own, on the root logger
-    too; it warns of what its own declarations lack; and it sets a variable of the environment.
+    too; it warns of what its own declarations lack; and it sets a variable of the environment. The folder is not made
+    elsewhere either: a process that is killed meanwhile would leave it there.
     """
-    environment, configure = dict(os.environ), logging.config.fileConfig
+    settings = imported("tvb.basic.config.profile_settings", "The Virtual Brain", "tvb").BaseSettingsProfile
+    environment, configure, make_folders = dict(os.environ), logging.config.fileConfig, settings.initialize_profile
     logger = logging.getLogger("tvb")
     level = logger.level
-    home = tempfile.mkdtemp(prefix="l2l-tvb-")
-    os.environ["TVB_USER_HOME"] = home
+    settings.initialize_profile = lambda _: None
     logging.config.fileConfig = lambda *_, **__: None
     logger.setLevel(logging.CRITICAL)
     try:
@@ -223,7 +222,7 @@ def _unchanged_process() -> Iterator[None]:
     finally:
         logger.setLevel(level)
         logging.config.fileConfig = configure
+        settings.initialize_profile = make_folders
         for name in set(os.environ) - set(environment):
             del os.environ[name]
         os.environ.update(environment)
-        shutil.rmtree(home, ignore_errors=True)

