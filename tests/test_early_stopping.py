@@ -337,7 +337,7 @@ def test_on_a_virtual_cluster_a_stop_frees_its_worker_at_that_report(tmp_path, m
     from l2l_dask import running
 
     virtual = Simulated(3, lambda candidate, rng: 10.0)
-    monkeypatch.setattr(running, "Serial", lambda cwd: virtual)
+    monkeypatch.setattr(running, "Serial", lambda *_, **__: virtual)
     ended = search(curve, tmp_path / "a.zarr").run()
     took = ended.record["finished"] - ended.record["started"]
     np.testing.assert_allclose(took, np.where(poor(ended), 10 / 6 * 2, 10))

@@ -15,7 +15,6 @@ from l2l_dask.testing import check_optimizer
 from l2l_dask.testing.optimizer import default_spaces
 from optimizers.map_elites import MAPElites
 
-os.environ.setdefault("NUMBA_DISABLE_JIT", "1")  # ribs would compile for seconds what runs here for milliseconds
 
 SPACE = Space({"x": Real(0, 1, shape=(4,))})
 COST = Objectives(minimize("cost"))
