@@ -6,7 +6,7 @@ import copy
 import inspect
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
@@ -21,7 +21,6 @@ from optimizees._l2l_trajectory import Individual, L2LTrajectory
 
 _INDIVIDUAL = "individual."
 _OUTPUT = "model_out"  # how the original's ensemble Kalman filter calls what it observes
-_GENERATORS = (np.random.RandomState, np.random.Generator, random.Random)
 
 
 class FromL2L(Optimizee):
@@ -40,11 +39,12 @@ class FromL2L(Optimizee):
         evaluation starts from a copy of it as it is now: nothing that ``simulate`` leaves in it lasts.
     space
         What to search. By default it is found out: ``create_individual`` is asked for ``samples`` individuals, which
-        tell names and shapes. Bounds are where ``bounding_func`` puts values that are far too large or small, if it
-        lets those between pass (but for rounding); each element of an array has its own, and where these differ it
-        becomes several parameters, ``x_0``, ``x_1``. What is created as Python's or numpy's integers, or rounded by
-        ``bounding_func``, is an integer, if it has bounds. Where nothing tells the bounds there are none, and mean and
-        standard deviation of the individuals are location and scale of the search.
+        tell names and shapes. Bounds are where ``bounding_func`` puts values that are far too large or small, whatever
+        the other entries are, if it lets those between pass (but for rounding, to a hundredth of the way between
+        them); each element of an array has its own, and where these differ it becomes several parameters, ``x_0``,
+        ``x_1``. What is created as Python's or numpy's integers, or rounded to these by ``bounding_func``, is an
+        integer, if it has bounds. Where nothing tells the bounds there are none, and mean and standard deviation of the
+        individuals are location and scale of the search; if there is a ``bounding_func``, a warning is logged.
     bounds
         ``{name: (low, high)}``, or ``{name: Real(1, 100, log=True)}``, for some or all entries, in place of what would
         be found out.
@@ -56,13 +56,16 @@ class FromL2L(Optimizee):
         Without weights each component of the fitness is an objective; by default there is one, which is maximised.
     n_inner_params
         How many parameter sets ``simulate_`` (or else ``simulate``) takes at once: ``traj.inner_params`` says so, each
-        parameter is a list of as many values, and it returns as many fitnesses. Fewer are filled up with the last.
+        parameter is a list of as many values, and it returns as many fitnesses. Fewer are filled up with the last. The
+        global generators are seeded once for all of them, with the first one's seed, so that the noise of a set depends
+        on its neighbours, unless ``simulate_`` makes each one's from ``traj.seeds``, a list of one seed for each.
     observation
         Whether ``simulate`` returns (fitness, observation), as for the original's inference. From a dict,
         ``fitness`` is taken, ``model_out`` is the observation, and other arrays are saved by their names.
     reseed
-        Whether random generators that are attributes of the optimizee are seeded for each evaluation. In the original
-        each begins where it was when the search began, so that noise is the same in all evaluations.
+        Whether random generators that the optimizee holds, wherever in it, are seeded for each evaluation, each with a
+        seed of its own. In the original each begins where it was when the search began, so that noise is the same in
+        all evaluations.
     trajectory
         What else optimizees read off the trajectory, ``{"n_batches": 10}``, or off the individual,
         ``{"individual.targets": [1, 0]}``.
@@ -123,11 +126,11 @@ class FromL2L(Optimizee):
 
     def _fitting(self, space: Space) -> Space:
         """Refuse a space that lacks what individuals are created with, if it can be asked what that is."""
-        try:
-            with self._original(seed=0) as original:
+        with self._original(seed=0) as original:
+            try:
                 made = created(_creating(original), 1)
-        except Exception:  # it may want arguments, of the optimizer that it was written for
-            return space
+            except Exception:  # it may want arguments, of the optimizer that it was written for
+                return space
         names = {key: (key,) if key in space else element_names(key, entry.shape) for key, entry in made.items()}
         missing = [k for k, n in names.items() if not set(n) <= set(space) and _INDIVIDUAL + k not in self._given]
         if missing:
@@ -141,18 +144,18 @@ class FromL2L(Optimizee):
     def _original(self, seed: int) -> Iterator[Any]:
         """Lend a fresh copy of the original object, with random generators that are seeded."""
         with _left_alone(seed):
-            try:
-                original = copy.deepcopy(self.function)
-            except Exception as error:
-                what = f"{type(error).__name__}: {error}"
-                raise PluginError(
-                    f"{type(self.function).__name__} cannot be copied for each evaluation: {what}"
-                ) from error
-            if self.reseed:
-                for name, value in getattr(original, "__dict__", {}).items():
-                    if isinstance(value, _GENERATORS):
-                        setattr(original, name, _seeded_like(value, seed))
-            yield original
+            yield self._copied(seed)
+
+    def _copied(self, seed: int) -> Any:
+        copied: dict[int, Any] = {}  # all objects in it
+        try:
+            original = copy.deepcopy(self.function, copied)
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            raise PluginError(f"{type(self.function).__name__} cannot be copied for each evaluation: {what}") from error
+        if self.reseed:
+            _reseed(copied.values(), seed)
+        return original
 
     def _bounding(self, original: Any) -> Bounding | None:
         """Return its ``bounding_func``, which is given all of an individual, if it has one."""
@@ -191,7 +194,8 @@ class FromL2L(Optimizee):
         if self.batch_size > 1:
             return self.evaluate_batch([params], [context])[0]
         with self._original(context.seed) as original:
-            returned = original.simulate(self._trajectory(self._individual(original, params), context))
+            individual = self._individual(original, params)
+            returned = original.simulate(self._trajectory(individual, context, [context.seed]))
         return self._fitness(returned, context)
 
     def evaluate_batch(self, params: Sequence[Params], contexts: Sequence[Context]) -> Sequence[Any]:
@@ -201,15 +205,17 @@ class FromL2L(Optimizee):
         with self._original(contexts[0].seed) as original:
             each = [self._individual(original, p) for p in filled]
             individual = {key: [one[key] for one in each] for key in each[0]}
-            returned = _simulating(original)(self._trajectory(individual, contexts[0]))
+            seeds = [context.seed for context in [*contexts, *[contexts[-1]] * (n - len(contexts))]]
+            returned = _simulating(original)(self._trajectory(individual, contexts[0], seeds))
         if not isinstance(returned, Sequence | np.ndarray) or isinstance(returned, str) or len(returned) != n:
             raise EvaluationError(f"simulate: expected {n} fitnesses, n_inner_params, got {returned!r:.80}")
         return [self._fitness(one, context) for one, context in zip(returned, contexts, strict=False)]
 
-    def _trajectory(self, individual: Mapping[str, Any], context: Context) -> L2LTrajectory:
+    def _trajectory(self, individual: Mapping[str, Any], context: Context, seeds: list[int]) -> L2LTrajectory:
         generation = np.asarray(context.info.get("generation", 0))
         return L2LTrajectory(
-            {name: copy.deepcopy(v) for name, v in self._given.items() if not name.startswith(_INDIVIDUAL)},
+            {"seeds": seeds}
+            | {name: copy.deepcopy(v) for name, v in self._given.items() if not name.startswith(_INDIVIDUAL)},
             Individual(individual, int(generation) if generation.ndim == 0 else 0, context.id),
             retry=context.attempt - 1,
             inner_params=self.batch_size,
@@ -222,7 +228,7 @@ class FromL2L(Optimizee):
                 raise EvaluationError(f"simulate: expected a fitness, got a dict of {list(returned)}")
             for name, value in returned.items():
                 if name == _OUTPUT:
-                    context.save("observation", np.asarray(value, dtype=float))
+                    context.save("observation", _observation(value))
                 elif name != "fitness":
                     with suppress(EvaluationError, TypeError, ValueError):  # what is no array
                         context.save(str(name), value)
@@ -231,7 +237,7 @@ class FromL2L(Optimizee):
             if not isinstance(returned, tuple | list) or len(returned) != 2:
                 raise EvaluationError(f"simulate: expected (fitness, observation), got {returned!r:.80}")
             returned, observed = returned
-            context.save("observation", np.asarray(observed, dtype=float))
+            context.save("observation", _observation(observed))
         fitness = _numbers(returned)
         n = len(Objectives(self.objectives)) if self.weights is None else len(self.weights)
         if len(fitness) != n:
@@ -286,10 +292,33 @@ def _numbers(fitness: Any) -> Floats:
     raise EvaluationError(f"simulate: expected a number or a tuple of numbers, got {fitness!r:.80}{hint}")
 
 
-def _seeded_like(generator: Any, seed: int) -> Any:
-    if isinstance(generator, random.Random):
-        return random.Random(seed)
-    return np.random.RandomState(seed) if isinstance(generator, np.random.RandomState) else np.random.default_rng(seed)
+def _observation(value: Any) -> Floats:
+    try:
+        return np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise EvaluationError(f"simulate: expected an array of numbers as observation, got {value!r:.80}") from None
+
+
+def _reseed(copied: Iterable[Any], seed: int) -> None:
+    """Seed each random generator among the objects that were copied, where it is: all that hold it have the same.
+
+    They are told apart by the order in which they were copied, which is the same in each copy.
+    """
+    found: dict[int, Any] = {}
+    for each in copied:
+        inner = each
+        if isinstance(each, np.random.RandomState):
+            each.set_state({**each.get_state(legacy=False), "has_gauss": 0})  # it draws two at a time
+            inner = each._bit_generator
+        elif isinstance(each, np.random.Generator):
+            inner = each.bit_generator
+        if isinstance(inner, np.random.BitGenerator | random.Random):
+            found[id(inner)] = inner
+    for generator, own in zip(found.values(), np.random.SeedSequence(seed).spawn(len(found)), strict=True):
+        if isinstance(generator, random.Random):
+            generator.seed(int.from_bytes(own.generate_state(4).tobytes(), "little"))
+        else:
+            generator.state = type(generator)(own).state
 
 
 @contextmanager

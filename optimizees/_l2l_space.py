@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,8 +17,12 @@ from l2l_dask.space import Floats, Integer, Parameter, Params, Real
 Bounding: TypeAlias = Callable[[dict[str, Any]], Mapping[str, Any]]
 Bounds: TypeAlias = Mapping[str, Parameter | tuple[Any, Any] | Sequence[Any]]
 
+_log = logging.getLogger(__name__)
+
 _EXTREMES = (1e12, 1e15)  # a limit is what bounds both to the same
+_AROUND = 4  # individuals, whose other entries must not matter to it
 _POINTS = 16  # that must pass between the limits
+_ROUNDING = 0.01  # of the distance of the limits, by which a point that passes may be moved
 _MANY = 100  # elements of an array without bounds, from which on one location and scale serve them all
 _ALIKE = 3.0  # factor between scales, and distance of locations in scales, up to which they serve all elements
 
@@ -127,7 +132,7 @@ def spaced(
     if unknown:
         raise PluginError(f"bounds: expected some of {sorted(made)}, got {unknown[0]!r}")
     parameters: dict[str, Parameter] = {}
-    parts = []
+    parts, untold = [], []
     for key, entry in made.items():
         if isinstance(bounds.get(key), Real | Integer):
             found = _as_wished(key, bounds[key], entry.shape)
@@ -135,6 +140,8 @@ def spaced(
             low, high, rounds = _limits(key, made, bounding)
             if key in bounds:
                 low, high = _pair(key, bounds[key], entry.shape)
+            elif bounding is not None and np.isnan(low).any():
+                untold.append(key)
             found = _elements(entry, low, high, rounds)
         names = (key,) if len(found) == 1 else element_names(key, entry.shape)
         taken = [name for name in names if name in parameters or (name in made and name != key)]
@@ -142,6 +149,13 @@ def spaced(
             raise PluginError(f"the elements of {key!r} need the name {taken[0]!r}, which is taken: give space=")
         parameters.update(zip(names, found, strict=True))
         parts.append(Part(key, entry.shape, entry.whole, names))
+    if untold:
+        _log.warning(
+            "bounding_func tells no bounds of %s, which are searched without: if you know any, give bounds={%r: (low, "
+            "high)}",
+            ", ".join(untold),
+            untold[0],
+        )
     return parameters, parts
 
 
@@ -171,39 +185,58 @@ def _pair(key: str, pair: Any, shape: tuple[int, ...]) -> tuple[Floats, Floats]:
 def _limits(
     key: str, made: Mapping[str, Created], bounding: Bounding | None
 ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """Probe what one entry is bounded to, element by element, and whether it is rounded; NaN where nothing is found."""
-    shape = made[key].shape
-    nothing = np.full(shape, np.nan)
+    """Probe what one entry is bounded to, element by element, and whether it is rounded; NaN where nothing is found.
+
+    A limit must be the same whatever the other entries are: else it is theirs, and would cut off what they allow.
+    """
+    entry = made[key]
+    nothing = np.full(entry.shape, np.nan)
     if bounding is None:
-        return nothing, nothing, np.zeros(shape, dtype=bool)
-    whole = made[key].whole
-    typical = {name: given(entry.values[0], entry.whole) for name, entry in made.items()}
+        return nothing, nothing, np.zeros(entry.shape, dtype=bool)
+    around = [{name: given(e.values[i], e.whole) for name, e in made.items()} for i in range(len(entry.values))][
+        :_AROUND
+    ]
+    far = [
+        {name: given(np.full(e.shape, sign * _EXTREMES[0]), e.whole) for name, e in made.items()} for sign in (-1, 1)
+    ]
 
-    def bounded(value: Any) -> Floats:
-        individual = {name: np.copy(v) if isinstance(v, np.ndarray) else v for name, v in typical.items()}
-        try:
-            answer = np.asarray(bounding(individual | {key: given(value, whole)})[key], dtype=float)
-        except Exception:  # whatever it raises for values that it was not made for
-            return nothing
-        return answer if answer.shape == shape else nothing
+    def limit(sign: int) -> Floats:
+        x = [np.full(entry.shape, sign * extreme) for extreme in _EXTREMES]
+        near = [_bounded(bounding, key, entry, one, others) for others in around for one in x]
+        beyond = [_bounded(bounding, key, entry, one, others) for others in far for one in x]
+        # Values that it was not made for may make it raise: if it is the others', that tells nothing about this one.
+        return _agreed([nothing if y is None else y for y in near] + [y for y in beyond if y is not None])
 
-    low, high = (_agreed(bounded(np.full(shape, sign * e)) for e in _EXTREMES) for sign in (-1, 1))
+    low, high = limit(-1), limit(1)
     room = low < high
     rng = np.random.default_rng(0)
     passes, rounds = room.copy(), room.copy()
-    for _ in range(_POINTS):
-        x = np.where(room, rng.uniform(np.where(room, low, 0), np.where(room, high, 1)), made[key].values[0])
-        x = np.rint(x) if whole else x
-        y = bounded(x)
-        passes &= np.isclose(y, x, rtol=1e-9, atol=1e-12)
+    for i in range(_POINTS):
+        x = np.where(room, rng.uniform(np.where(room, low, 0), np.where(room, high, 1)), entry.values[0])
+        x = np.rint(x) if entry.whole else x
+        y = _bounded(bounding, key, entry, x, around[i % len(around)])
+        y = nothing if y is None else y
+        passes &= np.abs(y - x) <= _ROUNDING * (high - low)
         rounds &= (y == np.rint(y)) & (np.abs(y - x) <= 1)
     believed = room & (passes | rounds)
-    return np.where(believed, low, np.nan), np.where(believed, high, np.nan), believed & rounds & ~passes
+    return np.where(believed, low, np.nan), np.where(believed, high, np.nan), believed & rounds
 
 
-def _agreed(answers: Any) -> Floats:
-    one, other = answers
-    agreed: Floats = np.where((one == other) & (np.abs(one) < _EXTREMES[0] / 10), one, np.nan)
+def _bounded(bounding: Bounding, key: str, entry: Created, value: Floats, others: Mapping[str, Any]) -> Floats | None:
+    """Bound an individual and return one entry of it; None if that raises."""
+    individual = {name: np.copy(v) if isinstance(v, np.ndarray) else v for name, v in others.items()}
+    try:
+        with np.errstate(all="ignore"):
+            bounded = np.asarray(bounding(individual | {key: given(value, entry.whole)})[key], dtype=float)
+    except Exception:  # whatever it is
+        return None
+    return bounded if bounded.shape == entry.shape else None
+
+
+def _agreed(answers: Sequence[Floats]) -> Floats:
+    one = answers[0]
+    same = np.all([answer == one for answer in answers], axis=0)
+    agreed: Floats = np.where(same & (np.abs(one) < _EXTREMES[0] / 10), one, np.nan)
     return agreed
 
 

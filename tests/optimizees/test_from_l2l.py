@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from l2l_dask import Experiment, maximize, minimize, registry
+from l2l_dask import Experiment, Real, Space, maximize, minimize, registry
 from l2l_dask.errors import EvaluationError, PluginError
 from l2l_dask.evaluation import Candidate, Objectives
 from l2l_dask.optimizee import Context
@@ -216,6 +216,8 @@ def test_several_fitnesses_are_one_by_their_weights_or_several_objectives(tmp_pa
         ("good", {}, "expected a number or a tuple of numbers, got 'good'"),
         ((1.0, [1.0, 2.0]), {}, "observation=True if it returns"),
         (1.0, {"observation": True}, r"expected \(fitness, observation\), got 1.0"),
+        ((1.0, [[1], [1, 2]]), {"observation": True}, r"array of numbers as observation, got \[\[1\], \[1, 2\]\]"),
+        ({"fitness": 1.0, "model_out": "bad"}, {}, "expected an array of numbers as observation, got 'bad'"),
         ({"loss": 1.0}, {}, r"expected a fitness, got a dict of \['loss'\]"),
         (1.0, {"n_inner_params": 2}, "expected 2 fitnesses, n_inner_params, got 1.0"),
         ((1.0,), {"n_inner_params": 2}, "expected 2 fitnesses"),
@@ -372,8 +374,9 @@ def test_what_simulate_raises_is_a_failed_individual_with_its_reason(tmp_path):
     assert "in simulate" in ended.error(0)
 
 
-def test_an_optimizee_that_cannot_be_copied_is_refused():
+@pytest.mark.parametrize("options", [{}, {"space": Space({"tau": Real(1, 10), "gain": Real(-2, 2)})}])
+def test_an_optimizee_that_cannot_be_copied_is_refused(options):
     original = Scalars(L2LTrajectory())
     original.file = open(os.devnull)  # noqa: SIM115
     with original.file, pytest.raises(PluginError, match="Scalars cannot be copied for each evaluation: TypeError"):
-        from_l2l(original)
+        from_l2l(original, **options)
