@@ -19,6 +19,7 @@ EXTRA = "gymnasium"
 Counts: TypeAlias = NDArray[np.int64]
 
 _WHAT = "Gymnasium"
+_ID = "the id of an environment of Gymnasium, or 'module:id' of another package's"
 _UNBOUNDED = 1e30  # some environments write the largest float where they mean infinity
 _RANDOM_STEPS, _RANDOM_SEED = 1000, 0
 _FAINT = 0.35  # a neuron that is driven less would not spike: it gets nothing, and need not be set
@@ -54,16 +55,19 @@ class Environment:
     @classmethod
     def find(cls, name: str, options: Mapping[str, Any]) -> Environment:
         """Look it up; PluginError if it is not registered."""
+        if not isinstance(name, str):
+            raise PluginError(f"environment: expected {_ID}, got {name!r}")
+        if not isinstance(options, Mapping):
+            raise PluginError(
+                f"environment_options: expected arguments of gymnasium.make by their names, got {options!r}"
+            )
         module, _, its_id = name.rpartition(":")
         try:
             if module:
                 import_module(module)
             spec = gymnasium().spec(its_id)
         except (gymnasium().error.Error, ImportError) as failure:
-            raise PluginError(
-                f"environment: expected the id of an environment of Gymnasium, or 'module:id' of another package's, "
-                f"got {name!r}: {failure}"
-            ) from failure
+            raise PluginError(f"environment: expected {_ID}, got {name!r}: {failure}") from failure
         return cls(name, dict(options), spec.id, spec.max_episode_steps, spec.reward_threshold)
 
     def make(self, limit: int | None = None) -> Any:
@@ -248,14 +252,20 @@ def _bounds(space: Any) -> tuple[Floats, Floats]:
 
 
 def _checked(ranges: Sequence[Sequence[float]], dims: int) -> tuple[Floats, Floats]:
-    wrong = [r for r in ranges if len(r) != 2 or not np.isfinite(r).all() or not r[0] < r[1]]
-    if wrong or len(ranges) != dims:
-        raise PluginError(
-            f"ranges: expected [low, high] with low < high for each of the {dims} dimensions of the observation, "
-            f"got {ranges!r}"
-        )
-    low, high = np.array(ranges, dtype=float).T
-    return low.copy(), high.copy()
+    refused = PluginError(
+        f"ranges: expected [low, high] with low < high for each of the {dims} dimensions of the observation, "
+        f"got {ranges!r}"
+    )
+    try:
+        given = np.array(ranges)
+    except ValueError:  # rows of different lengths
+        raise refused from None
+    if given.shape != (dims, 2) or given.dtype.kind not in "iuf" or not np.isfinite(given).all():
+        raise refused
+    low, high = given.T.astype(float)
+    if not (low < high).all():
+        raise refused
+    return low, high
 
 
 def _random_play(environment: Any) -> Floats:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from l2l_dask.errors import PluginError
 from l2l_dask.evaluation import minimize
 from l2l_dask.optimizee import Context, Optimizee, Target
 from l2l_dask.space import Floats, Parameter, Params, Real, Space
+from optimizees._options import check_integer
 from optimizees._small_network import TERMS, Descent, Learner, Network, Plasticity
 from optimizees._tasks import FAMILIES, Family, Tasks
 
@@ -68,8 +70,8 @@ class FewShot(Optimizee):
         the coefficients of a local rule, and its rate in each layer: there are no gradients, each synapse changes by
         what its two neurons know.
 
-    Each evaluation saves as ``response`` what the network answers in one example task that is the same for all. It
-    needs numpy only.
+    Each evaluation saves as ``response`` what the network answers in one example task that is the same for all, NaN
+    where it has diverged beyond the numbers of single precision. It needs numpy only.
 
     Parameters
     ----------
@@ -107,12 +109,10 @@ class FewShot(Optimizee):
     ) -> None:
         _check_choice("tasks", tasks, get_args(FamilyName))
         _check_choice("learn", learn, get_args(Learned))
-        counts = {"shots": shots, "steps": steps, "batch": batch, "width": width, "depth": depth}
-        for option, value in counts.items():
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise PluginError(f"{option}: expected an integer from 1 on, got {value!r}")
         self.tasks, self.learn = tasks, learn
-        self.shots, self.steps, self.batch = shots, steps, batch
+        self.shots, self.steps = check_integer("shots", shots, 1), check_integer("steps", steps, 1)
+        self.batch = check_integer("batch", batch, 1)
+        width, depth = check_integer("width", width, 1), check_integer("depth", depth, 1)
         self.network = Network((self.family.inputs, *[width] * depth, self.family.outputs))
         self.space = Space(self._parameters())
         self.objectives = minimize("query_loss")
@@ -199,7 +199,7 @@ class FewShot(Optimizee):
 
     def evaluate(self, params: Params, context: Context) -> float:
         course = self.simulate(params, context.seed, context.report)
-        context.save("response", course.responses[-1].astype(np.float32))
+        context.save("response", _single(course.responses[-1]))
         return float(course.curve[-1])
 
     def examine(self, params: Params, seed: int = 1) -> Course:
@@ -259,6 +259,13 @@ class FewShot(Optimizee):
 
 def _rng(seed: int, purpose: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose,)))
+
+
+def _single(values: Floats) -> NDArray[np.float32]:
+    """Round to single precision; what is not finite there becomes NaN, which a plot leaves out."""
+    with np.errstate(over="ignore"):
+        single = values.astype(np.float32)
+    return np.where(np.isfinite(single), single, np.float32(np.nan))
 
 
 def _check_choice(option: str, value: str, choices: Sequence[str]) -> None:

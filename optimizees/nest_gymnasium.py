@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from l2l_dask.optimizee import Context, Optimizee
 from l2l_dask.space import Floats, Params, Real, Space
 from optimizees._gymnasium import EXTRA, Counts, Decoding, Encoding, Environment, decoding, encoding, gymnasium
 from optimizees._nest import fresh_kernel, nest, require_nest
+from optimizees._options import check_integer, check_positive
 
 FitnessName = Literal["auto", "furthest", "return"]
 
@@ -139,24 +139,26 @@ class NestGymnasium(Optimizee):
         step_ms: float = 20.0,
         max_weight: float = 20.0,
     ) -> None:
-        _check_whole(episodes=(episodes, 1), neurons_per_dim=(neurons_per_dim, 2), hidden=(hidden, 1))
-        _check_whole(neurons_per_action=(neurons_per_action, 2))
-        _check_positive(tuning_width=tuning_width, max_weight=max_weight, step_ms=step_ms)
+        self.episodes, hidden = check_integer("episodes", episodes, 1), check_integer("hidden", hidden, 1)
+        neurons_per_dim = check_integer("neurons_per_dim", neurons_per_dim, 2)
+        neurons_per_action = check_integer("neurons_per_action", neurons_per_action, 2)
+        tuning_width = check_positive("tuning_width", tuning_width)
+        max_weight = check_positive("max_weight", max_weight)
+        self.step_ms = check_positive("step_ms", step_ms)
         if step_ms % _DELAY:
             raise PluginError(f"step_ms: expected a multiple of {_DELAY} ms, got {step_ms!r}")
         if fitness not in ("auto", "furthest", "return"):
             raise PluginError(f"fitness: expected 'auto', 'furthest' or 'return', got {fitness!r}")
         require_nest(EXTRA, gymnasium="Gymnasium")
-        self.environment = Environment.find(environment, environment_options or {})
+        self.environment = Environment.find(environment, {} if environment_options is None else environment_options)
         self.max_steps = _limit(self.environment, max_steps)
-        self.episodes, self.step_ms = episodes, float(step_ms)
         if fitness == "auto":
             fitness = "furthest" if self.environment.id in _MOUNTAIN_CARS else "return"
         self.fitness: Literal["furthest", "return"] = fitness
         made = self.environment.make()
         try:
             self.decoding: Decoding = decoding(made, neurons_per_action)
-            self.encoding: Encoding = encoding(made, neurons_per_dim, float(tuning_width), ranges)
+            self.encoding: Encoding = encoding(made, neurons_per_dim, tuning_width, ranges)
         finally:
             made.close()
         inputs = neurons_per_dim * len(self.encoding.low)
@@ -208,6 +210,7 @@ class NestGymnasium(Optimizee):
             reached (fitness ``furthest``), or the return is at least the threshold that the environment's registration
             names. Without a threshold there is no ``solved``.
         """
+        seed, number = check_integer("seed", seed, 0), check_integer("number", number, 1)
         threshold = self.environment.threshold
         episodes = self.play(params, starts(seed, number, unseen=True), self.environment.limit)
         found = {
@@ -333,18 +336,4 @@ def _limit(environment: Environment, max_steps: int | None) -> int:
         max_steps = _PUBLISHED_STEPS.get(environment.id, environment.limit)
     if max_steps is None:
         raise PluginError(f"max_steps: expected a number, since {environment.name!r} has no limit of its own, got None")
-    if max_steps < 1:
-        raise PluginError(f"max_steps: expected 1 or more, got {max_steps!r}")
-    return max_steps
-
-
-def _check_whole(**options: tuple[int, int]) -> None:
-    for option, (value, low) in options.items():
-        if value < low:
-            raise PluginError(f"{option}: expected {low} or more, got {value!r}")
-
-
-def _check_positive(**options: float) -> None:
-    for option, value in options.items():
-        if not 0 < value < math.inf:
-            raise PluginError(f"{option}: expected a finite number above 0, got {value!r}")
+    return check_integer("max_steps", max_steps, 1)

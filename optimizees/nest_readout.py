@@ -14,6 +14,7 @@ from l2l_dask.optimizee import Context, Optimizee
 from l2l_dask.space import Floats, Params, Real, Space
 from optimizees._digits import CLASSES, STEP, Coding, Images, Showing, split, winners_accuracy
 from optimizees._nest import MAX_SEED, fresh_kernel, nest, require_nest
+from optimizees._options import check_integer, check_number, check_positive
 from optimizees._reservoir import Reservoir, check_network, neuron
 
 _SCALE = 2.0  # mV, of a weight: the spread of the first ensemble
@@ -79,19 +80,14 @@ class NestReadout(Optimizee):
         network: int = 1,
         reservoir: dict[str, float] | None = None,
     ) -> None:
-        if not 2 <= classes <= CLASSES:
-            raise PluginError(f"classes: expected 2 to {CLASSES}, got {classes!r}")
+        self.classes, self.neurons = check_integer("classes", classes, 2, CLASSES), check_integer("neurons", neurons)
+        self.network = check_integer("network", network, 1, MAX_SEED)
+        self.wanted_spikes = check_positive("wanted_spikes", wanted_spikes)
+        self._numbers = (check_integer("images", images), check_integer("test_images", test_images), self.classes)
         check_network(neurons, duration, pause, coding)
-        if not 0 < wanted_spikes < np.inf:
-            raise PluginError(f"wanted_spikes: expected more than 0, got {wanted_spikes!r}")
-        if not 1 <= network <= MAX_SEED:
-            raise PluginError(f"network: expected a seed from 1 to 2**32 - 1, got {network!r}")
         require_nest(sklearn="scikit-learn, which brings the digits,")
-        self.classes, self.neurons, self.network = int(classes), int(neurons), int(network)
-        self.wanted_spikes = float(wanted_spikes)
-        self.reservoir = _reservoir(reservoir or {})
+        self.reservoir = _reservoir({} if reservoir is None else reservoir)
         self._showing = Showing(float(duration), float(pause), self.reservoir.input_rate, coding)
-        self._numbers = (int(images), int(test_images), self.classes)
         split(*self._numbers)
         self.space = Space({"weights": Real(scale=_SCALE, shape=(self.neurons, self.classes))})
 
@@ -142,9 +138,13 @@ class NestReadout(Optimizee):
 
 def _reservoir(given: Mapping[str, float]) -> Reservoir:
     known = [field.name for field in fields(Reservoir)]
-    unknown = set(given) - {*known, "ridge"}
+    if not isinstance(given, Mapping):
+        raise PluginError(f"reservoir: expected numbers by their names, some of {', '.join(known)}, got {given!r}")
+    unknown = [str(name) for name in given if name not in {*known, "ridge"}]
     if unknown:
         raise PluginError(f"reservoir: expected some of {', '.join(known)}, got {', '.join(sorted(unknown))}")
+    for name, value in given.items():
+        check_number(f"reservoir: {name}", value)
     try:
         return Reservoir.of(given)
     except PluginError as error:

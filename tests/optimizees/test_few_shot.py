@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -96,6 +97,18 @@ def test_a_learner_that_diverges_has_the_worst_loss_and_no_failure(tasks, steps)
     assert np.isfinite([value for _, value in context.curve]).all()
 
 
+def test_a_response_that_diverged_is_saved_without_infinities_or_warnings():
+    optimizee = FewShot("sinusoids", "initial-weights", steps=5)
+    params = middle(optimizee) | {"rates": np.full(3, 1e8)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _, context = evaluated(optimizee, params)
+    response = context.saved["response"]
+    assert response.dtype == np.float32
+    assert np.isnan(response).any()
+    assert not np.isinf(response).any()
+
+
 def test_the_saved_response_is_that_of_the_example_and_comes_near_its_target():
     good = FewShot("reaching", steps=300)
     fitness, context = evaluated(
@@ -157,11 +170,16 @@ def test_the_standard_learner_takes_the_best_of_its_rates_and_learns():
         ({"batch": True}, "batch: expected an integer from 1 on, got True"),
         ({"width": -1}, "width: expected an integer from 1 on, got -1"),
         ({"depth": 0}, "depth: expected an integer from 1 on, got 0"),
+        ({"shots": "ten"}, "shots: expected an integer from 1 on, got 'ten'"),
     ],
 )
 def test_impossible_options_are_refused(options, message):
     with pytest.raises(PluginError, match=message):
         FewShot(**options)
+
+
+def test_integers_of_numpy_are_integers():
+    assert FewShot(steps=np.int64(3), width=np.int32(4)).space == FewShot(steps=3, width=4).space
 
 
 def test_the_registry_knows_and_checks_every_option():

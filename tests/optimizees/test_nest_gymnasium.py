@@ -225,6 +225,14 @@ def test_held_out_plays_the_environment_s_whole_episodes_and_repeats_itself(monk
     assert first == {"mean_return": -200, "mean_steps": 200, "solved": 0}
 
 
+def test_held_out_needs_a_start_and_a_seed():
+    optimizee = NestGymnasium(**SMALL)
+    with pytest.raises(PluginError, match="number: expected an integer from 1 on, got 0"):
+        optimizee.held_out(drawn(optimizee), number=0)
+    with pytest.raises(PluginError, match="seed: expected an integer from 0 on, got -1"):
+        optimizee.held_out(drawn(optimizee), seed=-1)
+
+
 def test_solved_follows_the_threshold_that_the_environment_is_registered_with():
     cart = NestGymnasium("CartPole-v1", **SMALL)
     assert cart.held_out(drawn(cart), number=2)["solved"] == 0
@@ -317,18 +325,29 @@ def test_an_observation_that_is_not_finite_is_a_failed_evaluation():
         ({"environment": "NoSuch-v0"}, "environment: expected the id .* got 'NoSuch-v0': .*NoSuch"),
         ({"environment": "no_such_module:CartPole-v1"}, "environment: expected the id .*no_such_module"),
         ({"environment_options": {"wind": 1}}, "'MountainCar-v0' cannot be made with environment_options.*wind"),
-        ({"max_steps": 0}, "max_steps: expected 1 or more, got 0"),
+        ({"max_steps": 0}, "max_steps: expected an integer from 1 on, got 0"),
         ({"environment": "Endless-v0"}, "max_steps: expected a number, since 'Endless-v0' has no limit of its own"),
-        ({"episodes": 0}, "episodes: expected 1 or more, got 0"),
+        ({"episodes": 0}, "episodes: expected an integer from 1 on, got 0"),
         ({"fitness": "speed"}, "fitness: expected 'auto', 'furthest' or 'return', got 'speed'"),
         ({"ranges": [[0, 1]]}, "ranges: expected .* for each of the 2 dimensions .* got "),
         ({"ranges": [[0, 1], [1, 0]]}, "ranges: expected .low, high. with low < high"),
-        ({"neurons_per_dim": 1}, "neurons_per_dim: expected 2 or more, got 1"),
-        ({"hidden": 0}, "hidden: expected 1 or more, got 0"),
-        ({"neurons_per_action": 1}, "neurons_per_action: expected 2 or more, got 1"),
+        ({"neurons_per_dim": 1}, "neurons_per_dim: expected an integer from 2 on, got 1"),
+        ({"hidden": 0}, "hidden: expected an integer from 1 on, got 0"),
+        ({"neurons_per_action": 1}, "neurons_per_action: expected an integer from 2 on, got 1"),
         ({"tuning_width": 0}, "tuning_width: expected a finite number above 0, got 0"),
         ({"step_ms": 2.5}, "step_ms: expected a multiple of 1.0 ms, got 2.5"),
         ({"max_weight": math.inf}, "max_weight: expected a finite number above 0, got inf"),
+        ({"environment": 5}, "environment: expected the id .* got 5"),
+        ({"environment_options": 5}, "environment_options: expected arguments of gymnasium.make .* got 5"),
+        ({"max_steps": 2.5}, "max_steps: expected an integer from 1 on, got 2.5"),
+        ({"episodes": 1.5}, "episodes: expected an integer from 1 on, got 1.5"),
+        ({"episodes": True}, "episodes: expected an integer from 1 on, got True"),
+        ({"ranges": 5}, "ranges: expected .* got 5"),
+        ({"ranges": [1, 2]}, r"ranges: expected .* got \[1, 2\]"),
+        ({"ranges": [[0, 1], [1]]}, r"ranges: expected .* got \[\[0, 1\], \[1\]\]"),
+        ({"ranges": [["a", "b"], [0, 1]]}, "ranges: expected .* got "),
+        ({"ranges": [[0, math.nan], [0, 1]]}, "ranges: expected .* got "),
+        ({"step_ms": "20"}, "step_ms: expected a finite number above 0, got '20'"),
     ],
 )
 def test_impossible_options_are_refused(options, message):
