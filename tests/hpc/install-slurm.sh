@@ -1,0 +1,44 @@
+#!/bin/sh
+# Installs Debian's Slurm for the tests in this folder, where it may: as root, or by a sudo that asks nothing.
+# Where it cannot (another system, no rights, offline) it says so in one line, and those tests are skipped by name.
+set -u
+packages="slurmctld slurmd slurm-client munge"
+policy=/usr/sbin/policy-rc.d
+
+skip() {
+    echo "Slurm is not installed ($*): the tests that need it will be skipped"
+    exit 0
+}
+
+PATH=$PATH:/usr/sbin
+missing=
+for program in slurmctld slurmd sbatch munged; do
+    command -v "$program" >/dev/null || missing="$missing $program"
+done
+[ -n "$missing" ] || exit 0
+
+command -v apt-get >/dev/null || skip "this is neither Debian nor Ubuntu"
+if [ "$(id -u)" = 0 ]; then
+    as_root=env
+elif sudo -n true 2>/dev/null; then
+    as_root="sudo -n env"
+else
+    skip "that needs root: sudo apt-get install --no-install-recommends $packages"
+fi
+
+# The packages start their services when they are installed; the tests start their own, and nobody asked for these.
+if [ ! -e $policy ]; then
+    trap '$as_root rm -f $policy' EXIT
+    trap 'exit 1' HUP INT TERM
+    printf '#!/bin/sh\nexit 101\n' | $as_root tee $policy >/dev/null && $as_root chmod 755 $policy
+fi
+
+quietly() {
+    $as_root DEBIAN_FRONTEND=noninteractive timeout "$1" apt-get -qq -o Acquire::Retries=0 -o Acquire::http::Timeout=10 \
+        -o DPkg::Lock::Timeout=60 "$2" $3 >/dev/null 2>&1
+}
+
+echo "Installing Slurm for the tests ($packages) ..."
+install="-y --no-install-recommends $packages"
+# The lists may be there and fresh enough: an update is only for where they are not.
+quietly 300 install "$install" || { quietly 60 update "" && quietly 300 install "$install"; } || skip "apt-get could not fetch it"
