@@ -150,12 +150,14 @@ def _of_sections(text: str) -> Iterator[Widget]:
     sections = text.replace("\r\n", "\n").split(SECTION)
     for block in re.split(r"\n\s*\n", sections[1]) if len(sections) > 1 else ():
         kind, *lines = block.strip().split("\n")
-        # After the kind come four numbers, where it is, then (but for an input) what it is called on the screen.
-        name = lines[4 if kind == "INPUTBOX" else 5].strip() if len(lines) > 6 else ""
+        # After the kind come four numbers, where it is, then (but for an input) what it is called on the screen. An
+        # empty line, of a chooser without choices or an input without a text, ends the block as well.
+        at = 4 if kind == "INPUTBOX" else 5
+        name = lines[at].strip() if len(lines) > at else ""
         if kind == "SLIDER" and len(lines) > 9:
             yield Widget("slider", name, (lines[6].strip(), lines[7].strip(), lines[9].strip()))
-        elif kind == "CHOOSER":
-            yield Widget("chooser", name, choices=tuple(_choices(lines[6])))
+        elif kind == "CHOOSER" and name:
+            yield Widget("chooser", name, choices=tuple(_choices(lines[6] if len(lines) > 6 else "")))
         elif kind in ("SWITCH", "INPUTBOX") and name:
             yield Widget("switch" if kind == "SWITCH" else "input", name)
 

@@ -7,7 +7,7 @@ import hashlib
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from optimizees._netlogo_files import extensions, jars, literal, widgets
 from optimizees._simulators import imported
 
 _KEPT = 4  # workspaces; each holds a thread and a world
+_SIZE = "(list min-pxcor max-pxcor min-pycor max-pycor)"
 _FIXED = (
     "-Xrs",  # Ctrl-C and SIGTERM stay Python's
     "-XX:+UseSerialGC",  # no threads beyond the one core that an evaluation has
@@ -194,7 +195,7 @@ class Workspace:
             self.dispose()
             raise EvaluationError(f"{model.name} cannot be opened{self._where(error)}: {_line(error)}") from None
         self._own_arguments = self._probe()
-        self.initial = self._initial()
+        self.initial, self._size = self._initial(), self.report(_SIZE)
 
     def _open(self, path: str) -> None:
         try:
@@ -231,6 +232,19 @@ class Workspace:
             with suppress(EvaluationError):
                 noted[name] = literal(self.report(widget.name))
         return noted
+
+    def reset(self, keep: Collection[str]) -> None:
+        """Undo what a run left behind: open files, another size of the world, agents, globals, and widgets.
+
+        Parameters
+        ----------
+        keep
+            Lower-case names of widgets that are to be set anyway.
+        """
+        if self.report(_SIZE) != self._size:
+            self.command(f"resize-world {' '.join(literal(edge) for edge in self._size)}")
+        widgets = " ".join(f"set {name} {value}" for name, value in self.initial.items() if name not in keep)
+        self.command(f"file-close-all clear-all {widgets}")
 
     def command(self, source: str) -> None:
         """Run commands.

@@ -16,6 +16,7 @@ from l2l_dask.evaluation import Objective, Objectives
 from l2l_dask.optimizee import Context, Optimizee
 from l2l_dask.space import Floats, Params, Real, Space
 from optimizees._netlogo_files import home, jars, literal, searched, widgets
+from optimizees._netlogo_options import checked_seeds, derived, listed, record_of, reporters_of, templates, text
 from optimizees._netlogo_workspace import Model, Workspace, opened
 from optimizees._simulators import require
 
@@ -32,7 +33,6 @@ _ANTS = {
 }
 _HELD_OUT_RUNS = 10
 _HELD_OUT = 0x48454C44  # keeps the seeds of the check apart from those of the search
-_SEEDS = 2**31  # random-seed of NetLogo 5 and later takes no more
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,11 @@ class NetLogo(Optimizee):
     sliders, or those that ``parameters`` lists, or what the experiment's ``[space]`` says: each is the name of a global
     variable, unless ``commands`` says how it is set. A parameter with a shape becomes a list.
 
-    Each run begins with ``clear-all``, all widgets as they are in the file, and a seed of its own, so that no run
-    depends on those before it. The course of each fitness and of ``record`` is saved under its name, as the mean over
-    the runs, and that of the first fitness is the learning curve.
+    Each run begins with ``file-close-all``, the world's size as in the file, ``clear-all``, all widgets as they are in
+    the file, and a seed of its own. Nothing else is reset: not default shapes, the current directory, what an extension
+    keeps, and files that the model writes. The course of each fitness and of ``record`` is saved under its name, as the
+    mean over the runs. The learning curve is that of the first fitness in the first run, and then after each further
+    run the mean of the runs so far; it ends at the fitness.
 
     Needs the extra ``l2l-dask[netlogo]`` and NetLogo itself (4.1 or later, with its Java), to whose folder the
     environment variable ``NETLOGO_HOME`` points on every machine that evaluates. NetLogo 4.1.3 was tested.
@@ -88,7 +90,8 @@ class NetLogo(Optimizee):
         How to set parameters that are no global variables, with ``{}`` for the value:
         ``{weights = "ask patches [set-up-weights {}]"}``.
     after_setup
-        Names of parameters to set after ``setup`` and not before, because ``setup`` would overwrite them.
+        Names of parameters to set after ``setup`` and not before, because ``setup`` would overwrite them. During
+        ``setup`` they have the values of the file.
     setup, go
         Commands that prepare a run, and that make one step of it.
     ticks
@@ -119,10 +122,10 @@ class NetLogo(Optimizee):
         model: str = "ants",
         *,
         fitness: dict[str, str] | str | None = None,
-        minimize: Sequence[str] = (),
+        minimize: str | Sequence[str] = (),
         parameters: list[str] | dict[str, Any] | None = None,
         commands: dict[str, str] | None = None,
-        after_setup: Sequence[str] = (),
+        after_setup: str | Sequence[str] = (),
         setup: str = "setup",
         go: str = "go",
         ticks: int = 400,
@@ -133,7 +136,7 @@ class NetLogo(Optimizee):
         repeats: int = 2,
         seeds: list[int] | None = None,
         netlogo_home: str = "",
-        jvm_options: Sequence[str] = ("-Xmx1g",),
+        jvm_options: str | Sequence[str] = ("-Xmx1g",),
     ) -> None:
         require("netlogo", jpype="JPype, which runs NetLogo,")
         own = model == "ants"
@@ -142,21 +145,23 @@ class NetLogo(Optimizee):
                 raise PluginError(f"{name}: expected 1 or more, got {value!r}")
         if measure not in ("end", "mean"):
             raise PluginError(f"measure: expected 'end' or 'mean', got {measure!r}")
-        self.setup_commands, self.go_commands, self.stop = _text("setup", setup), _text("go", go), stop.strip()
+        self.setup_commands, self.go_commands, self.stop = text("setup", setup), text("go", go), stop.strip()
         self.ticks, self.measure, self.interval, self.repeats = ticks, measure, interval, repeats
-        self.seeds = _checked_seeds(seeds)
-        self.netlogo_home, self.jvm_options = netlogo_home, tuple(jvm_options)
+        self.seeds = checked_seeds(seeds)
+        self.netlogo_home, self.jvm_options = netlogo_home, listed(jvm_options)
         jars(home(netlogo_home))
         self.model = Model.read(_OWN / "ants.nlogo" if own else Path.cwd() / Path(model).expanduser())
-        self.reporters = _reporters(fitness, own)
-        self.record = _record(record or {}, self.reporters)
-        self.commands, self.after_setup = _templates(commands or {}), frozenset(after_setup)
+        self.reporters = reporters_of(fitness, own)
+        self.record = record_of(record or {}, self.reporters)
+        self.commands = templates(commands or {})
+        self.after_setup = frozenset(name.lower() for name in listed(after_setup))
         self._widgets = widgets(self.model.text)
-        unknown = sorted(set(minimize) - set(self.reporters))
+        smaller = listed(minimize)
+        unknown = sorted(set(smaller) - set(self.reporters))
         if unknown:
             raise PluginError(f"minimize: expected some of {list(self.reporters)}, got {unknown[0]!r}")
         self.objectives = Objectives(
-            [Objective(name, "minimize" if name in minimize else "maximize") for name in self.reporters]
+            [Objective(name, "minimize" if name in smaller else "maximize") for name in self.reporters]
         )
         space = _ANTS if own and parameters is None else searched(parameters, self._widgets, self.model.name)
         if space:  # else the experiment's [space] is what is searched
@@ -181,6 +186,7 @@ class NetLogo(Optimizee):
         return self._runs(params, self._seeds(seed))
 
     def evaluate(self, params: Params, context: Context) -> dict[str, float]:
+        self._check_names(params)
         runs = self._runs(params, self._seeds(context.seed), context.report)
         for name, course in runs.courses.items():
             context.save(re.sub(r"[^\w.-]+", "_", name).lstrip("."), course.mean(axis=0))
@@ -195,7 +201,7 @@ class NetLogo(Optimizee):
             ``{"food": .., "food_sd": ..}``
         """
         used = set(self.seeds or ())
-        drawn = (s for s in _derived(4 * _HELD_OUT_RUNS + len(used), seed, _HELD_OUT) if s not in used)
+        drawn = (s for s in derived(4 * _HELD_OUT_RUNS + len(used), seed, _HELD_OUT) if s not in used)
         fitness = self._runs(params, list(dict.fromkeys(drawn))[:_HELD_OUT_RUNS]).fitness
         found: dict[str, float] = {}
         for name, values in zip(self.reporters, fitness.T, strict=True):
@@ -203,7 +209,7 @@ class NetLogo(Optimizee):
         return found
 
     def _seeds(self, seed: int) -> list[int]:
-        return list(self.seeds) if self.seeds else _derived(self.repeats, seed)
+        return list(self.seeds) if self.seeds else derived(self.repeats, seed)
 
     def _opened(self) -> Any:
         return opened(self.model, home(self.netlogo_home), self.jvm_options)
@@ -217,7 +223,7 @@ class NetLogo(Optimizee):
                 course: dict[str, list[Any]] = {name: [] for name in (*self.reporters, *self.record)}
                 for tick in self._looks(workspace):
                     self._look(workspace, course)
-                    value = course[next(iter(self.reporters))][-1]
+                    value = self._so_far(course[next(iter(self.reporters))])
                     if report is not None and number == 0 and np.isfinite(value):
                         report(tick, value)
                 fitness.append([self._fitness(workspace, name, course[name]) for name in self.reporters])
@@ -228,20 +234,31 @@ class NetLogo(Optimizee):
 
     def _begin(self, workspace: Workspace, params: Params, seed: int) -> None:
         """Set everything that a run depends on, and set it up."""
-        given = {name.lower() for name in params}
-        reset = " ".join(f"set {name} {value}" for name, value in workspace.initial.items() if name not in given)
-        workspace.command(f"clear-all {reset}")
+        early = {name: literal(value) for name, value in params.items() if name.lower() not in self.after_setup}
+        late = {name: literal(value) for name, value in params.items() if name.lower() in self.after_setup}
+        workspace.reset(keep={name.lower() for name in early})
         workspace.once(f"random-seed {seed}")
-        early = {name: literal(value) for name, value in params.items() if name not in self.after_setup}
-        late = {name: literal(value) for name, value in params.items() if name in self.after_setup}
         self._assign(workspace, early)
+        # What it is, not what was given: a widget may round a value, or put it back into its range.
+        given = {name: workspace.report(name) for name in early if name.lower() not in self.commands}
         self._do(workspace, self.setup_commands, "setup")
-        self._check_kept(workspace, early)
+        self._check_kept(workspace, given)
         self._assign(workspace, late)
+
+    def _check_names(self, params: Params) -> None:
+        """Refuse names in the options that are no parameter's: without a word, they would have no effect."""
+        known = {name.lower(): name for name in (*getattr(self, "space", ()), *params)}
+        for option, names in (("after_setup", self.after_setup), ("commands", self.commands)):
+            unknown = sorted(set(names) - set(known))
+            if unknown:
+                raise EvaluationError(
+                    f"{option}: expected some of what is searched, {', '.join(known.values())}, got {unknown[0]!r}"
+                )
 
     def _assign(self, workspace: Workspace, values: Mapping[str, str]) -> None:
         assignments = {
-            name: self.commands.get(name, f"set {name} {{}}").replace("{}", value) for name, value in values.items()
+            name: self.commands.get(name.lower(), f"set {name} {{}}").replace("{}", value)
+            for name, value in values.items()
         }
         try:
             workspace.once(" ".join(assignments.values()))
@@ -254,16 +271,18 @@ class NetLogo(Optimizee):
                         f"the parameter {name!r} cannot be set by {assignment[:80]!r} in {self.model.name}: {error}"
                     ) from None
 
-    def _check_kept(self, workspace: Workspace, values: Mapping[str, str]) -> None:
-        """Refuse parameters without effect: ``clear-all`` in ``setup`` forgets globals that are no widgets."""
-        for name, value in values.items():
-            if name in self.commands or name.lower() in self._widgets:
+    def _check_kept(self, workspace: Workspace, given: Mapping[str, Any]) -> None:
+        """Refuse parameters without effect: those that ``setup`` sets, and globals that its ``clear-all`` forgets."""
+        for name, value in given.items():
+            now = workspace.report(name)
+            if repr(now) == repr(value):  # 0 is not false in NetLogo
                 continue
-            if workspace.report(f"{name} = {value}") is not True:
-                raise EvaluationError(
-                    f"{self.setup_commands!r} in {self.model.name} overwrites the global {name!r}: "
-                    f"list it in the option after_setup, or make it a slider"
-                )
+            widget = self._widgets.get(name.lower())
+            what, other = (widget.kind, "take it out of setup") if widget else ("global", "make it a slider")
+            raise EvaluationError(
+                f"{self.setup_commands!r} in {self.model.name} overwrites the {what} {name!r}, which was "
+                f"{value!r:.40} and is {now!r:.40} after it: list it in the option after_setup, or {other}"
+            )
 
     def _do(self, workspace: Workspace, commands: str, what: str) -> None:
         try:
@@ -305,7 +324,7 @@ class NetLogo(Optimizee):
             raise EvaluationError(f"{self.model.name} cannot report {reporter!r}: {error}") from None
 
     def _fitness(self, workspace: Workspace, name: str, course: Sequence[float]) -> float:
-        value = float(np.mean(course)) if self.measure == "mean" else course[-1]
+        value = self._so_far(course)
         if np.isfinite(value):
             return value
         try:
@@ -314,6 +333,9 @@ class NetLogo(Optimizee):
             raise EvaluationError(f"{name}: {self.reporters[name]!r} failed at the end of the run: {error}") from None
         raise EvaluationError(f"{name}: {self.reporters[name]!r} failed in the course of the run: use measure = 'end'")
 
+    def _so_far(self, course: Sequence[float]) -> float:
+        return float(np.mean(course)) if self.measure == "mean" else course[-1]
+
     def _stacked(self, name: str, courses: Sequence[Mapping[str, list[Any]]]) -> Floats:
         """Put the courses of all runs into an array; a run that was stopped stays as it was."""
         n = len(self._times())
@@ -321,48 +343,3 @@ class NetLogo(Optimizee):
             return np.array([c[name] + [c[name][-1]] * (n - len(c[name])) for c in courses], dtype=float)
         except ValueError:
             raise EvaluationError(f"record: {name!r} must give numbers, or lists of always the same length") from None
-
-
-def _derived(n: int, *keys: int) -> list[int]:
-    return [int(word) % _SEEDS for word in np.random.SeedSequence(keys).generate_state(n)]
-
-
-def _text(name: str, commands: str) -> str:
-    if not commands.strip():
-        raise PluginError(f"{name}: expected a command of NetLogo, got {commands!r}")
-    return commands.strip()
-
-
-def _checked_seeds(seeds: Sequence[int] | None) -> tuple[int, ...]:
-    if seeds is None:
-        return ()
-    if not seeds or any(not -_SEEDS <= seed < _SEEDS for seed in seeds) or len(set(seeds)) < len(seeds):
-        raise PluginError(f"seeds: expected different integers from -2**31 to 2**31 - 1, got {seeds!r}")
-    return tuple(seeds)
-
-
-def _reporters(fitness: Mapping[str, str] | str | None, own: bool) -> dict[str, str]:
-    if fitness is None and own:
-        return {"food": "food-collected"}
-    named = {fitness: fitness} if isinstance(fitness, str) else dict(fitness or {})
-    if not named or not all(name.strip() and reporter.strip() for name, reporter in named.items()):
-        raise PluginError(
-            f'fitness: expected what is to be measured, as {{food = "sum [food] of ants"}}, got {fitness!r}'
-        )
-    return named
-
-
-def _record(record: Mapping[str, str], reporters: Mapping[str, str]) -> dict[str, str]:
-    for name, reporter in record.items():
-        if not reporter.strip() or not re.fullmatch(r"\w[\w.-]*", name):
-            raise PluginError(f"record: expected reporters by names of letters, digits, '-' and '_', got {record!r}")
-        if name in reporters:
-            raise PluginError(f"record: {name!r} is a fitness, whose course is saved anyway")
-    return dict(record)
-
-
-def _templates(commands: Mapping[str, str]) -> dict[str, str]:
-    for name, command in commands.items():
-        if "{}" not in command:
-            raise PluginError(f"commands: expected {{}} for the value of {name!r}, got {command!r}")
-    return dict(commands)

@@ -114,6 +114,46 @@ def test_a_run_does_not_see_what_another_has_set(own):
     assert evaluated(optimizee, {})[0] == file
 
 
+@pytest.mark.parametrize("name", ["how-many", "How-Many"])
+def test_what_is_set_after_setup_is_in_setup_as_in_the_file_whatever_ran_before(name, own):
+    code = CODE.replace("set total 0", "set total how-many set how-many 1").replace("total + level", "total + how-many")
+    optimizee = own(model_text(code), fitness={"f": "100 * floor total + how-many"}, ticks=1, after_setup=name)
+    found = [evaluated(optimizee, {"how-many": n})[0]["f"] for n in (7, 2, 7)]
+    assert found == [1107, 602, 1107]
+
+
+def test_files_that_a_run_left_open_are_closed_before_the_next(own, tmp_path):
+    (tmp_path / "numbers.txt").write_text("1 2 3\n")
+    code = CODE.replace("set total 0", 'file-open "numbers.txt" set hidden file-read')
+    optimizee = own(model_text(code), fitness="hidden")
+    assert [evaluated(optimizee, {"level": 1.0})[0]["hidden"] for _ in range(3)] == [1, 1, 1]
+
+
+def test_the_size_of_the_world_is_that_of_the_file_again_in_the_next_run(own):
+    code = CODE.replace("set total 0", "set hidden count patches if level > 5 [ resize-world -3 3 -4 4 ]")
+    optimizee = own(model_text(code), fitness={"before": "hidden", "after": "count patches"})
+    found = [evaluated(optimizee, {"level": level})[0] for level in (1.0, 6.0, 1.0)]
+    assert found == [{"before": 25, "after": after} for after in (25, 63, 25)]
+
+
+@pytest.mark.parametrize("measure", ["end", "mean"])
+def test_the_learning_curve_is_the_first_run_s_course_and_then_the_mean_of_the_runs(measure, own):
+    optimizee = own(measure=measure, repeats=3, record={"copy": "total"})
+    runs = optimizee.simulate({"level": 2.0}, Context(Candidate(0, {}, 1)).seed)
+    fitness, context = evaluated(optimizee, {"level": 2.0})
+    course = runs.courses["total"][0]
+    first = course if measure == "end" else np.cumsum(course) / np.arange(1, 5)
+    means = np.cumsum(runs.fitness[:, 0]) / np.arange(1, 4)
+    assert [tick for tick, _ in context.curve] == [1, 2, 3, 4, 8, 12]
+    np.testing.assert_allclose([value for _, value in context.curve], [*first, *means[1:]], rtol=1e-12)
+    assert context.curve[-1][1] == fitness["total"]
+
+
+def test_a_parameter_that_is_not_given_may_be_one_that_is_set_after_setup(own):
+    optimizee = own(parameters=["level", "how-many"], after_setup=["how-many"], fitness="how-many")
+    assert evaluated(optimizee, {"level": 1.0})[0] == {"how-many": 4}
+
+
 def test_the_fitness_is_the_reporter_s_at_the_end_or_its_mean_over_the_run(own):
     end, mean = own(), own(measure="mean")
     assert evaluated(end, {"level": 2.0})[0]["total"] == pytest.approx(8, abs=0.01)
@@ -177,7 +217,27 @@ def test_a_reporter_that_fails_in_the_midst_of_a_run_leaves_a_gap(own):
         ),
         (None, {"record": {"r": "n-values ticks [1]"}}, "record: 'r' must give numbers, or lists of always the same"),
         (None, {"parameters": {"depth": [0, 1]}}, "'depth' cannot be set by 'set depth .*' in water.nlogo: Nothing"),
-        (None, {"parameters": {"hidden": [1, 2]}}, "'setup' in water.nlogo overwrites the global 'hidden': list it in"),
+        (
+            None,
+            {"parameters": {"hidden": [1, 2]}},
+            "overwrites the global 'hidden', which was 1.5 and is 0.0 after it: list .* or make it a slider",
+        ),
+        (
+            model_text(CODE.replace("set total 0", "set level 1")),
+            {"parameters": ["Level"]},
+            "'setup' in water.nlogo overwrites the slider 'Level', which was 5.0 and is 1.0 after it: list it in",
+        ),
+        (
+            None,
+            {"parameters": {"hidden": {"choices": [False]}}},
+            "overwrites the global 'hidden', which was False and is 0.0",
+        ),
+        (None, {"after_setup": ["levl"]}, "after_setup: expected some of what is searched, level, got 'levl'"),
+        (
+            None,
+            {"commands": {"levl": "set level {}"}},
+            "commands: expected some of what is searched, level, got 'levl'",
+        ),
         (None, {"parameters": {"level": {"choices": ["a"]}}}, "'level' cannot be set by 'set level \"a\"'"),
     ],
 )

@@ -82,6 +82,19 @@ def test_widgets_are_read_off_a_model_and_become_parameters():
     assert found["mode"].parameter() == Categorical(['fast and "loose"', 2, 0.5, True])
 
 
+def test_what_is_empty_in_a_widget_leaves_it_a_widget():
+    chooser = "CHOOSER\n1\n2\n3\n4\nNIL\nmode\n\n0\n"
+    text = "INPUTBOX\n1\n2\n3\n4\nlabel-text\n\n1\n0\nString\n"
+    found = widgets(model_text(interface=(VIEW, chooser, text, LEVEL)))
+    assert [(name, widget.kind) for name, widget in found.items()] == [
+        ("mode", "chooser"),
+        ("label-text", "input"),
+        ("level", "slider"),
+    ]
+    with pytest.raises(PluginError, match="the chooser 'mode' has no range: give its range"):
+        found["mode"].parameter()
+
+
 def test_windows_line_ends_make_no_difference():
     text = model_text(interface=(VIEW, *WIDGETS))
     assert widgets(text.replace("\n", "\r\n")) == widgets(text)
@@ -239,6 +252,9 @@ def test_all_sliders_with_a_range_are_searched_unless_said_otherwise(own):
 def test_the_objectives_have_the_names_and_directions_that_the_options_say(own):
     found = own(fitness={"total": "total", "cost": "level"}, minimize=["cost"]).objectives
     assert found.to_dict() == {"total": "maximize", "cost": "minimize"}
+    named = own(fitness={"food": "total", "f": "level"}, minimize="food", jvm_options="-Xmx2g")
+    assert named.objectives.to_dict() == {"food": "minimize", "f": "maximize"}  # a text is one name, not its letters
+    assert named.jvm_options == ("-Xmx2g",)
     assert own(fitness="count patches").objectives.to_dict() == {"count patches": "maximize"}
 
 
