@@ -3,7 +3,8 @@
     python benchmarks/simulators.py [NAME ...] [--rounds N]
 
 Each round calls the three in turn, with the same parameters and seed; the medians of the rounds are compared. The bar
-is 3 % + 10 ms over the bare call. A simulator that is not installed is named and left out.
+is 3 % + 10 ms over the bare call, and each line says whether the two others are within it or above. A simulator that is
+not installed is named and left out.
 """
 
 from __future__ import annotations
@@ -65,12 +66,22 @@ def measured(optimizee: Any, rounds: int) -> list[float]:
     return [median(kept) for kept in times]
 
 
+def verdict(bare: float, taken: float) -> str:
+    """Say whether milliseconds are within the bar."""
+    over = taken - _bar(bare)
+    return "within" if over <= 0 else f"ABOVE by {over:.1f}"
+
+
+def _bar(bare: float) -> float:
+    return 1.03 * bare + 10
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="*", default=list(NAMES))
     parser.add_argument("--rounds", type=int, default=15)
     arguments = parser.parse_args()
-    print(f"{'':16s} {'bare':>9s} {'here':>9s} {'child':>9s} {'bar':>9s}   (ms, medians of {arguments.rounds})")
+    print(f"{'':16s} {'bare':>9s} {'here':>9s} {'child':>9s} {'bar':>9s}   (ms, medians of {arguments.rounds} rounds)")
     for name in arguments.names:
         try:
             optimizee = registry.build(registry.find("optimizees", name), name, NAMES[name])
@@ -78,7 +89,10 @@ def main() -> None:
         except L2LError as error:
             print(f"{name:16s} left out: {error}")
             continue
-        print(f"{name:16s} {bare:9.1f} {here:9.1f} {child:9.1f} {1.03 * bare + 10:9.1f}")
+        print(
+            f"{name:16s} {bare:9.1f} {here:9.1f} {child:9.1f} {_bar(bare):9.1f}   "
+            f"here {verdict(bare, here)}, child {verdict(bare, child)}"
+        )
 
 
 if __name__ == "__main__":
