@@ -1,0 +1,243 @@
+"""A cluster on a batch system: a scheduler in this process, and worker jobs as many as are wanted."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from distributed import Client, Scheduler, SpecCluster
+
+from l2l_dask.cluster import jobs, tls
+from l2l_dask.cluster.fleet import Fleet, View, Worker
+from l2l_dask.cluster.profiles import Profile
+from l2l_dask.errors import ClusterError
+
+_log = logging.getLogger(__name__)
+_STEP = 1.0  # seconds between two looks at the workers
+_ASK = 5.0  # seconds between two questions to the batch system
+_TTL = "20s"  # without a heartbeat, after which a worker is given up: evaluations keep none of them from sending it
+_NEVER = 1_000_000
+
+
+@contextmanager
+def scheduler(secured: tls.Tls | None, interface: str | None = None) -> Iterator[SpecCluster]:
+    """Run a scheduler in this process.
+
+    Parameters
+    ----------
+    secured
+        Who may connect; None for anyone who can reach this machine.
+    interface
+        The network interface to listen at, such as ``"ib0"``; all if None.
+
+    Raises
+    ------
+    ClusterError
+        If it cannot be started.
+    """
+    options: dict[str, Any] = {
+        "allowed_failures": _NEVER,  # Dask counts whatever ends a worker against all that it had to do; we count
+        "worker_ttl": _TTL,
+        "dashboard": False,
+        "dashboard_address": "127.0.0.1:0",
+        "interface": interface,
+        "protocol": "tls://" if secured else "tcp://",
+    }
+    security = secured.security() if secured else None
+    if security is not None:
+        options["security"] = security
+    try:
+        cluster = SpecCluster(
+            scheduler={"cls": Scheduler, "options": options}, workers={}, security=security, silence_logs=logging.ERROR
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ClusterError(f"the scheduler could not be started: {error}") from error
+    with cluster:
+        yield cluster
+
+
+class Workers:
+    """The worker jobs of a scheduler, kept in number by a thread of their own.
+
+    Parameters
+    ----------
+    profile
+        What a job asks for.
+    cluster
+        The scheduler.
+    secured
+        As for :func:`scheduler`.
+    folder
+        Where the jobs' output goes, on a file system that they see.
+    offers
+        Resources of a worker, besides its ``cores``.
+    name
+        What the jobs' names begin with: those of an earlier start can be told by it.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        cluster: SpecCluster,
+        secured: tls.Tls | None,
+        folder: Path,
+        *,
+        offers: Mapping[str, float] | None = None,
+        name: str | None = None,
+    ) -> None:
+        self._profile, self._cluster, self._tls, self._folder = profile, cluster, secured, folder
+        self._offers, self._name = dict(offers or {}), name or f"l2l-{secrets.token_hex(3)}"
+        self._fleet, self._count = Fleet(), 0
+        self._states: Any = None
+        self._asked = -_ASK
+        self._lock, self._wake, self._ended = threading.Lock(), threading.Event(), threading.Event()
+        self._client: Any = None
+        self._make("0")  # which is refused here, if it cannot be
+        self._thread = threading.Thread(target=self._run, name="l2l-workers", daemon=True)
+        self._thread.start()
+
+    @property
+    def jobs(self) -> list[Any]:
+        """The jobs that there are, as last seen."""
+        with self._lock:
+            return list(self._fleet.jobs.values())
+
+    @property
+    def trouble(self) -> str:
+        """Why there are fewer than wanted, in a line; empty if nothing is known to be wrong."""
+        return self._fleet.trouble
+
+    def scale(self, n: int) -> None:
+        """Want ``n`` worker jobs; returns at once."""
+        self._fleet.wanted = n
+        self._wake.set()
+
+    def close(self) -> None:
+        """Cancel all jobs."""
+        self._ended.set()
+        self._wake.set()
+        self._thread.join()
+        with self._lock:
+            ids = [job.id for job in self._fleet.jobs.values()]
+            self._fleet.jobs.clear()
+        jobs.cancel(self._profile, ids)
+        for log in self._folder.glob(f"{self._name}-*"):
+            with suppress(OSError):
+                if not log.stat().st_size:
+                    log.unlink()
+
+    def _make(self, number: str) -> Any:
+        address = self._cluster.scheduler_address
+        name = f"{self._name}-{number}"
+        return jobs.worker_job(self._profile, name, address, self._tls, offers=self._offers, logs=self._folder)
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            try:
+                self._step()
+            except Exception as error:  # whatever it is, it may be over at the next look
+                _log.warning("the worker jobs could not be looked after: %s: %s", type(error).__name__, error)
+            self._wake.wait(_STEP)
+            self._wake.clear()
+
+    def _step(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            step = self._fleet.step(View(now, self._workers(), self._known_states(now)))
+        if step.retire:
+            self._retire([job.name for job in step.retire])
+        jobs.cancel(self._profile, [job.id for job in (*step.cancel, *step.retire)])
+        for _ in range(step.submit):
+            if self._ended.is_set() or not self._submit():
+                break
+
+    def _submit(self) -> bool:
+        self._count += 1
+        job = self._make(str(self._count))
+        try:
+            id = jobs.submit(job)
+        except ClusterError as error:
+            if str(error) != self._fleet.trouble:
+                _log.warning("%s; it is tried again", error)
+            self._fleet.refused(str(error), time.monotonic())
+            return False
+        with self._lock:
+            self._fleet.submitted(job.name, id, time.monotonic())
+        self._asked = -_ASK
+        return True
+
+    def _workers(self) -> dict[str, Worker]:
+        found: dict[str, Worker] = self._on_loop(_workers)
+        return found
+
+    def _retire(self, names: list[str]) -> None:
+        with suppress(TimeoutError):
+            self._on_loop(_retire, names)
+
+    def _on_loop(self, function: Callable[..., Any], *given: Any) -> Any:
+        """Call a function with the scheduler, on its own thread."""
+        return self._cluster.sync(function, self._cluster.scheduler, *given, callback_timeout=30)
+
+    def _known_states(self, now: float) -> Any:
+        if now - self._asked < _ASK:
+            return self._states
+        self._asked = now
+        self._states = jobs.states(self._profile, {job.id for job in self._fleet.jobs.values()})
+        return self._states
+
+
+async def _workers(scheduler: Scheduler) -> dict[str, Worker]:
+    return {
+        str(state.name): Worker(len(state.processing), state.status.name == "running")
+        for state in scheduler.workers.values()
+    }
+
+
+async def _retire(scheduler: Scheduler, names: list[str]) -> None:
+    await scheduler.retire_workers(names=names, close_workers=True, remove=True)
+
+
+@contextmanager
+def batch(
+    profile: Profile,
+    workers: int,
+    folder: Path,
+    *,
+    encrypted: bool = True,
+    offers: Mapping[str, float] | None = None,
+) -> Iterator[tuple[Client, Workers]]:
+    """Open a cluster for as long as the block lasts; its jobs come as the batch system lets them.
+
+    Parameters
+    ----------
+    profile
+        What a worker job asks for.
+    workers
+        How many of them.
+    folder
+        To be made, on a file system that the jobs see: for the certificate, and the output of jobs.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    secured = tls.make(folder / "tls") if encrypted else None
+    try:
+        with scheduler(secured, profile["interface"]) as cluster:
+            kept = Workers(profile, cluster, secured, folder, offers=offers)
+            try:
+                kept.scale(workers)
+                with Client(cluster, set_as_default=False) as client:
+                    yield client, kept
+            finally:
+                kept.close()
+    finally:
+        if secured:
+            secured.remove()
+        with suppress(OSError):
+            if not any(folder.iterdir()):
+                shutil.rmtree(folder)

@@ -1,0 +1,197 @@
+"""Jobs of a batch system: their scripts, as text, and what is done with them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from l2l_dask.cluster.profiles import Profile
+from l2l_dask.cluster.systems import State
+from l2l_dask.cluster.tls import Tls
+from l2l_dask.errors import ClusterError
+
+JOB_END = "L2L_JOB_END"
+_PATIENCE = 30.0  # seconds that a command of the batch system may take
+# What a job is given by its batch system: one that is submitted from within it is not to take it for its own.
+_OF_A_JOB = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "PBS_", "SGE_", "LSB_", "OAR_")
+_OF_THE_MACHINE = ("SLURM_CONF", "PBS_CONF_FILE", "PBS_SERVER", "SGE_ROOT", "SGE_CELL", "SGE_CLUSTER_NAME")
+
+
+def worker_job(
+    profile: Profile,
+    name: str,
+    address: str,
+    tls: Tls | None,
+    *,
+    offers: Mapping[str, float] | None = None,
+    logs: Path | None = None,
+) -> Any:
+    """Make a job that is one Dask worker, with a slot for each of its cores.
+
+    Parameters
+    ----------
+    profile
+        What it asks for.
+    name
+        Of the job, and of the worker.
+    address, tls
+        Of the scheduler.
+    offers
+        Resources of a worker, besides its ``cores``.
+    logs
+        Where its output goes, if the profile does not say.
+    """
+    resources = {"cores": profile.cores} | dict(offers or {})
+    extra = [*(profile["worker_extra_args"] or ()), "--no-dashboard"]
+    extra += ["--resources", shlex.quote(" ".join(f"{key}={value:g}" for key, value in resources.items()))]
+    security = tls.security() if tls else None
+    return _job(
+        profile,
+        name,
+        logs,
+        scheduler=address,
+        processes=1,  # dask-jobqueue never replaces a job that it lost with several
+        nanny=True,
+        security=security,
+        protocol="tls://" if security else None,
+        worker_extra_args=extra,
+    )
+
+
+def command_job(
+    profile: Profile, name: str, command: Sequence[str], *, logs: Path | None = None, after: str | None = None
+) -> Any:
+    """Make a job that is a command of ours, which gets the signals that the batch system sends to the job.
+
+    Parameters
+    ----------
+    after
+        Id of the job for whose end it is to wait.
+    """
+    directives = [profile.kind.after.format(job=after)] if after and profile.kind.after else []
+    job = _job(profile, name, logs, directives, scheduler="tcp://none", processes=1)
+    job._command_template = "exec " + shlex.join(command)
+    return job
+
+
+def _job(profile: Profile, name: str, logs: Path | None, directives: Sequence[str] = (), **settings: Any) -> Any:
+    options = dict(profile.options)
+    prologue = [*(profile["job_script_prologue"] or ())]
+    own = []
+    if profile.walltime is not None:
+        own.append(f"export {JOB_END}=$(( $(date +%s) + {int(profile.walltime)} ))")
+    given = profile["job_extra_directives"] or ()
+    if isinstance(given, Mapping):  # HTCondor's
+        options["job_extra_directives"] = dict(given)
+    else:
+        options["job_extra_directives"] = [*given, *profile.kind.once, *directives]
+    options |= {
+        "name": name,
+        "job_name": name,
+        "python": profile["python"] or f"{shlex.quote(sys.executable)} -P",
+        "log_directory": profile["log_directory"] or (str(logs) if logs else None),
+        "job_script_prologue": [*own, *prologue],
+    }
+    try:
+        return profile.kind.job_class()(**(options | settings))
+    except (ValueError, TypeError) as error:
+        raise ClusterError(f"{profile.system}: a job cannot be made: {_line(error)}") from None
+
+
+def submit(job: Any) -> str:
+    """Submit a job.
+
+    Returns
+    -------
+    str
+        The batch system's id for it.
+
+    Raises
+    ------
+    ClusterError
+        If it is refused, in the batch system's own words.
+    """
+    job._call = partial(job._call, env=_outside_jobs())
+    try:
+        asyncio.run(asyncio.wait_for(job.start(), _PATIENCE))
+    except FileNotFoundError as error:
+        raise ClusterError(
+            f"{error.filename} is not installed here: is this machine a login node of the cluster?"
+        ) from None
+    except TimeoutError:
+        raise ClusterError(f"`{job.submit_command}` did not answer within {_PATIENCE:g} s") from None
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ClusterError(f"`{job.submit_command}` refused a job: {_said(error)}") from None
+    return str(job.job_id)
+
+
+def _outside_jobs() -> dict[str, str]:
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith(_OF_A_JOB) or name in _OF_THE_MACHINE
+    }
+
+
+def own_id(profile: Profile) -> str | None:
+    """Return the id of the job that this process is or runs in, None if there is none."""
+    if not profile.kind.variable:
+        return str(profile.kind.job_class().id_of(os.getpid()))
+    return os.environ.get(profile.kind.variable)
+
+
+def cancel(profile: Profile, ids: Collection[str]) -> None:
+    """Cancel jobs; those that have ended already are left alone."""
+    kind = profile.kind.job_class()
+
+    async def each() -> None:
+        for id in ids:
+            with suppress(OSError, TimeoutError, RuntimeError):
+                await asyncio.wait_for(kind._close_job(id, kind.cancel_command), _PATIENCE)
+
+    if ids:
+        asyncio.run(each())
+
+
+def states(profile: Profile, ids: Collection[str]) -> dict[str, State] | None:
+    """Ask the batch system which of some jobs wait and which run.
+
+    Returns
+    -------
+    dict or None
+        Those that have not ended; None if the batch system does not answer, or cannot be asked here.
+    """
+    kind = profile.kind
+    if hasattr(kind.job_class(), "states"):
+        return cast("dict[str, State]", kind.job_class().states(ids))
+    if not kind.listing:
+        return None
+    try:
+        done = subprocess.run(kind.listing, capture_output=True, text=True, timeout=_PATIENCE, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if done.returncode:
+        return None
+    found: dict[str, State] = {}
+    for line in done.stdout.splitlines():
+        id, _, state = line.strip().partition(" ")
+        if id in ids:
+            found[id] = "pending" if state.startswith(kind.pending) else "running"
+    return found
+
+
+def _said(error: Exception) -> str:
+    """Pick the batch system's own words out of dask-jobqueue's account of a command that failed."""
+    text = str(error)
+    parts = [part.partition("\nstdout:")[0] for part in text.split("stderr:\n")[1:]]
+    return _line(parts[0] if parts and parts[0].strip() else text)
+
+
+def _line(what: object) -> str:
+    return " ".join(str(what).split())
