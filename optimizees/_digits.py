@@ -90,12 +90,12 @@ class Showing:
         times = image * self.period + (step + 1) * STEP
         return np.split(times, np.searchsorted(pixel, np.arange(1, pixels.shape[1])))
 
-    def counts(self, recorder: Any, neurons: Any, images: int) -> Floats:
-        """Count the recorded spikes of each neuron during each image and the pause after it: (images, neurons)."""
+    def counts(self, recorder: Any, neurons: Any, images: int, start: float = 0.0) -> Floats:
+        """Count the recorded spikes of each neuron, (images, neurons), from ``start`` ms on until the next image."""
         events = recorder.events
         sender = events["senders"].astype(np.int64) - neurons[0].global_id  # floats where there are no spikes
         image = np.ceil(events["times"] / self.period).astype(np.int64) - 1
-        seen = image < images
+        seen = (image < images) & (events["times"] - image * self.period > start)
         flat = np.bincount(image[seen] * len(neurons) + sender[seen], minlength=images * len(neurons))
         return flat.reshape(images, len(neurons)).astype(float)
 
@@ -103,6 +103,10 @@ class Showing:
 @lru_cache
 def split(images: int, test_images: int, classes: int = CLASSES) -> tuple[Images, Images]:
     """Choose images for the search, and others that it never sees: the same for the same numbers, at random.
+
+    All splits cut one random order of all images, whatever their classes: the search has the first, the test the last.
+    So what one optimizee has found can be handed to another whose test images it has not seen either, as long as both
+    leave about the same share to the test.
 
     Raises
     ------
@@ -113,7 +117,8 @@ def split(images: int, test_images: int, classes: int = CLASSES) -> tuple[Images
         if number < 2 * classes:
             raise PluginError(f"{name}: expected at least {2 * classes}, two for each class, got {number!r}")
     pixels, labels = _load()
-    chosen = np.random.default_rng(0).permutation(np.flatnonzero(labels < classes))
+    order = np.random.default_rng(0).permutation(len(labels))
+    chosen = order[labels[order] < classes]
     if images + test_images > len(chosen):
         raise PluginError(
             f"images, test_images: there are {len(chosen)} images of {classes} classes, got {images} + {test_images}"

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from l2l_dask.errors import PluginError
 from l2l_dask.evaluation import maximize
 from l2l_dask.optimizee import Context, Optimizee
 from l2l_dask.space import Floats, Integer, Params, Real, Space
@@ -22,8 +23,9 @@ class NestReservoir(Optimizee):
     The images of handwritten digits that come with scikit-learn (8 x 8 pixels, ten classes) are shown one after the
     other, each pixel as a spike train, to a random recurrent network (:class:`optimizees._reservoir.Reservoir` has
     its parameters and their units). A linear read-out, fitted by ridge regression to the number of spikes of each
-    neuron, names the digit. The fitness ``accuracy`` is the share of the images that it gets right, each of them left
-    out of the fit in its turn. The images of :meth:`held_out` take no part in it.
+    neuron after the image has gone, names the digit: the network has to keep it in its activity. The fitness
+    ``accuracy`` is the share of the images that are named rightly, each of them left out of the fit in its turn. The
+    images of :meth:`held_out` take no part in it.
 
     The wiring and the input's noise follow from the seed of the evaluation, so the fitness is noisy, by about
     one hundredth: what is found is good for any network with these hyper-parameters. Each evaluation saves how
@@ -41,7 +43,9 @@ class NestReservoir(Optimizee):
     duration
         For which an image is shown, ms.
     pause
-        After each image, ms, in which the network comes to rest.
+        After each image, ms, without input.
+    read_from
+        From when on an image's spikes are counted, ms after its onset, until the next one comes.
     coding
         Of a pixel's brightness: spikes at equal intervals, from a random moment on (regular), or at random moments
         (poisson), which is noisier.
@@ -51,15 +55,15 @@ class NestReservoir(Optimizee):
 
     space = Space(
         {
-            "input_weight": Real(0.5, 20.0, log=True),
+            "input_weight": Real(0.2, 100.0, log=True),
             "input_degree": Integer(1, 32, log=True),
             "weight": Real(0.02, 5.0, log=True),
             "inhibition": Real(1.0, 10.0),
             "indegree": Integer(4, 40, log=True),
             "tau_m": Real(5.0, 50.0, log=True),
             "delay": Integer(1, 5),
-            "bias": Real(0.0, 20.0),
-            "input_rate": Real(30.0, 400.0, log=True),
+            "bias": Real(0.0, 40.0),
+            "input_rate": Real(20.0, 500.0, log=True),
             "ridge": Real(1.0, 1e4, log=True),
         }
     )
@@ -68,16 +72,22 @@ class NestReservoir(Optimizee):
     def __init__(
         self,
         *,
-        neurons: int = 200,
+        neurons: int = 300,
         images: int = 500,
         test_images: int = 1000,
-        duration: float = 30.0,
-        pause: float = 10.0,
+        duration: float = 20.0,
+        pause: float = 40.0,
+        read_from: float = 40.0,
         coding: Coding = "regular",
     ) -> None:
         check_network(neurons, duration, pause, coding)
+        if not 0 <= read_from < duration + pause:
+            raise PluginError(
+                f"read_from: expected ms from 0 to below duration + pause = {duration + pause:g}, got {read_from!r}"
+            )
         require_nest(sklearn="scikit-learn, which brings the digits,")
         self.neurons, self.duration, self.pause = int(neurons), float(duration), float(pause)
+        self.read_from = float(read_from)
         self.coding: Coding = coding
         self._numbers = (int(images), int(test_images))
         split(*self._numbers)
@@ -135,4 +145,4 @@ class NestReservoir(Optimizee):
         recorder = kernel.Create("spike_recorder")
         kernel.Connect(cells, recorder)
         kernel.Simulate(len(images) * showing.period)
-        return showing.counts(recorder, cells, len(images))
+        return showing.counts(recorder, cells, len(images), self.read_from)

@@ -27,8 +27,9 @@ from optimizees.nest_reservoir import NestReservoir
 if not (find_spec("nest") and find_spec("sklearn")):  # not by importing: NEST must be imported as the optimizee does
     pytest.skip("needs the extra l2l-dask[nest]", allow_module_level=True)
 
-SMALL = {"neurons": 50, "images": 100, "test_images": 100, "duration": 20.0, "pause": 5.0}
+SMALL = {"neurons": 50, "images": 100, "test_images": 100, "duration": 20.0, "pause": 5.0, "read_from": 0.0}
 START = asdict(Reservoir()) | {"ridge": 100.0}
+ACTIVE = {"bias": 30.0, "tau_m": 12.0, "weight": 0.1, "inhibition": 7.0, "indegree": 10, "input_weight": 30.0}
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +73,14 @@ def test_the_test_images_are_others_and_the_same_however_many_the_search_has(cla
     assert set(test.labels) == set(more.labels) == set(range(classes))
 
 
+def test_the_test_images_of_a_few_classes_are_not_among_those_that_a_reservoir_for_all_was_searched_with():
+    from optimizees.nest_readout import NestReadout
+
+    searched = {row.tobytes() for row in NestReservoir()._images.pixels}
+    readout = NestReadout()
+    assert not searched & {row.tobytes() for row in readout._test.pixels}
+
+
 @pytest.mark.parametrize("coding", get_args(Coding))
 def test_a_pixel_s_spikes_follow_its_brightness_and_stay_within_its_image(coding):
     showing = Showing(duration=30.0, pause=10.0, rate=200.0, coding=coding)
@@ -107,8 +116,10 @@ def test_spikes_are_counted_with_the_image_during_which_they_came():
     kernel.Connect(sources, relays, "one_to_one", {"delay": 1.0})
     kernel.Connect(relays, recorder)
     kernel.Simulate(40.0)
-    counted = Showing(7.0, 3.0, 100.0).counts(recorder, relays, 3)
-    np.testing.assert_array_equal(counted, [[2, 0, 1], [0, 0, 1], [1, 0, 0]])
+    showing = Showing(7.0, 3.0, 100.0)
+    np.testing.assert_array_equal(showing.counts(recorder, relays, 3), [[2, 0, 1], [0, 0, 1], [1, 0, 0]])
+    late = showing.counts(recorder, relays, 3, start=3.0)  # after 3, 13 and 23 ms: not the spike at 3 ms
+    np.testing.assert_array_equal(late, [[1, 0, 1], [0, 0, 0], [1, 0, 0]])
 
 
 def test_no_spikes_at_all_are_counted_too():
@@ -155,6 +166,18 @@ def test_the_default_reservoir_tells_most_digits_and_a_silent_one_none(small):
     silent = START | {"input_weight": 0.5, "input_degree": 1, "bias": 0.0}
     assert not small.simulate(silent, 1).any()
     assert evaluated(small, silent)[0] < 0.15
+
+
+def test_the_image_is_read_from_what_the_network_does_after_it_has_gone():
+    options = SMALL | {"pause": 20.0, "read_from": 30.0}
+    silent = NestReservoir(**options).simulate(START, 1)  # which is at rest without input
+    assert not silent.any()
+    optimizee = NestReservoir(**options)
+    params = START | ACTIVE  # whose neurons spike without input too
+    early, late = NestReservoir(**(options | {"read_from": 0.0})).simulate(params, 1), optimizee.simulate(params, 1)
+    assert (late <= early).all()
+    assert 0 < late.sum() < early.sum()
+    assert evaluated(optimizee, params)[0] > 0.25  # chance is 0.1
 
 
 def test_the_fitness_is_the_share_on_the_diagonal_of_the_saved_confusion(small):
@@ -268,8 +291,8 @@ def test_a_search_finds_a_better_reservoir_than_random_search(tmp_path):
     fitness = {name: individual.fitness["accuracy"] for name, individual in best.items()}
     held_out = {name: NestReservoir().held_out(individual.params)["test_accuracy"] for name, individual in best.items()}
     print(fitness, held_out)
-    assert fitness["surrogate-cma-es"] > 0.94 > fitness["random"]
-    assert held_out["surrogate-cma-es"] > max(0.93, held_out["random"])
+    assert fitness["surrogate-cma-es"] > 0.92 > fitness["random"]
+    assert held_out["surrogate-cma-es"] > held_out["random"] + 0.03
 
 
 # Options, and what is missing
@@ -285,6 +308,9 @@ def test_a_search_finds_a_better_reservoir_than_random_search(tmp_path):
         ({"duration": 0.0}, "duration: expected a multiple of 1 ms, at least 1, got 0.0"),
         ({"duration": float("nan")}, "duration: expected .* got nan"),
         ({"coding": "latency"}, "coding: expected one of regular, poisson, got 'latency'"),
+        ({"read_from": 60.0}, "read_from: expected ms from 0 to below duration \\+ pause = 60, got 60.0"),
+        ({"read_from": -1.0}, "read_from: expected .* got -1.0"),
+        ({"read_from": float("nan")}, "read_from: expected .* got nan"),
         ({"pause": 2.5}, "pause: expected a multiple of 1 ms, at least 0, got 2.5"),
     ],
 )
@@ -297,7 +323,7 @@ def test_the_registry_knows_every_option():
     plugin = registry.find("optimizees", "nest-reservoir")
     described = registry.options(plugin)
     assert plugin is NestReservoir
-    assert list(described) == ["neurons", "images", "test_images", "duration", "pause", "coding"]
+    assert list(described) == ["neurons", "images", "test_images", "duration", "pause", "read_from", "coding"]
     assert all(option.doc for option in described.values())
 
 
