@@ -365,13 +365,14 @@ class Driver:
     def progress(self) -> Progress:
         """Say how far it is."""
         in_flight = len(self._loop.in_flight)
-        return self._meter.progress(
+        summed = self._meter.progress(
             max(self._policy.evaluations, self._loop.n_asked),
             in_flight,
             self._executor.slots,
             paused=self._paused,
             stopping=self._stopping,
         )
+        return replace(summed, demand=self._loop.demand)
 
     def _set_state(self, state: Any, reason: str = "") -> None:
         self._writer.set_state(state, reason=reason, **self._details)

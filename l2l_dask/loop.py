@@ -217,6 +217,15 @@ class Loop:
     _first_failure: str = ""
     _too_many: str = ""
 
+    @property
+    def demand(self) -> int:
+        """Tell how many individuals could be in flight now, were there room for all."""
+        if self._over or self._paused or self._stopping or self._time_up:
+            return len(self.in_flight)
+        known = len(self.in_flight) + len(self.waiting)
+        more = self._asking and not self._busy and not self._barrier
+        return known + (self.policy.evaluations - self.n_asked if more else 0)
+
     def enter(self, n: int) -> None:
         """Take note of ``n`` new individuals, which nobody was asked for."""
         self.waiting.update(dict.fromkeys(range(self.n_asked, self.n_asked + n), 1))

@@ -30,6 +30,8 @@ class Progress:
         Since this driver started.
     rate
         Evaluations per second of late.
+    demand
+        Individuals that could be on their way at this moment, were there slots for all.
     """
 
     ended: int
@@ -43,6 +45,7 @@ class Progress:
     seconds: float
     rate: float
     stopped: int = 0
+    demand: int = 0
 
     @property
     def seconds_left(self) -> float | None:

@@ -96,7 +96,11 @@ def _failed(record: Record) -> list[int]:
 
 @contextmanager
 def opened(plan: description.Plan, client: Any) -> Iterator[Executor]:
-    """Open what the experiment runs on; there, relative paths start where they do in its file."""
+    """Open what the experiment runs on; there, relative paths start where they do in its file.
+
+    ``client`` is a connected one, an executor, what makes one when it is given :class:`~.executors.dask.Dask`'s
+    options, or None for what the experiment's file says.
+    """
     section, timeout = plan.config.cluster, plan.config.run.timeout
     cwd = str(plan.folder if plan.folder.is_dir() else Path.cwd())
     if client is None and section.profile == "serial":
@@ -108,8 +112,9 @@ def opened(plan: description.Plan, client: Any) -> Iterator[Executor]:
     from l2l_dask import cluster
     from l2l_dask.executors.dask import Dask
 
+    made: Any = client if callable(client) else Dask
     on = partial(
-        Dask,
+        made,
         timeout=timeout,
         paths=shipping.user_paths(),
         cwd=cwd,
@@ -118,9 +123,9 @@ def opened(plan: description.Plan, client: Any) -> Iterator[Executor]:
         show_output=section.show_output,
     )
     if client is not None:
-        yield on(client)
+        yield on() if callable(client) else on(client)
         return
-    with cluster.open(section.profile, section.workers, section.resources) as (connected, local):
+    with cluster.open(section, plan.store.with_suffix(".jobs")) as (connected, local):
         yield on(connected, local=local)
 
 

@@ -2,7 +2,7 @@
 
 from l2l_dask.trajectory.creating import create, refuse
 from l2l_dask.trajectory.layout import send
-from l2l_dask.trajectory.reader import Individual, Trajectory, load
+from l2l_dask.trajectory.reader import Individual, Trajectory, load, look
 from l2l_dask.trajectory.record import FINAL, INITIAL, OPTIMIZER, RETRY, Event, Record
 from l2l_dask.trajectory.writer import Writer, mended
 
@@ -18,6 +18,7 @@ __all__ = [
     "Writer",
     "create",
     "load",
+    "look",
     "mended",
     "refuse",
     "send",

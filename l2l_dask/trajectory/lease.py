@@ -42,7 +42,8 @@ def _machine() -> str:
     return name
 
 
-def _me() -> dict[str, Any]:
+def me() -> dict[str, Any]:
+    """Name this process, so that :func:`holder_is_gone` can tell later whether it lives."""
     return {
         "host": socket.gethostname(),
         "machine": _machine(),
@@ -82,7 +83,7 @@ class Lease:
     def __init__(self, layout: Layout, epoch: int) -> None:
         self.epoch = epoch
         self._layout = layout
-        self._content = {"epoch": epoch, "beat": 0, "released": False, **_me()}
+        self._content = {"epoch": epoch, "beat": 0, "released": False, **me()}
         self._lost = False
         self._over = threading.Event()
         self._check_claims()

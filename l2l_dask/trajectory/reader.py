@@ -276,6 +276,20 @@ def load(store: str | os.PathLike[str]) -> Trajectory:
     return Trajectory(layout, experiment, space, objectives, record, state, details)
 
 
+def look(store: str | os.PathLike[str]) -> tuple[str, State]:
+    """Tell which store this is and what its driver does, without reading what was tried.
+
+    Returns
+    -------
+    The store's ``uuid``, and its state.
+    """
+    layout, described = open_layout(store)
+    try:
+        return str(described["uuid"]), _state(layout, _details(layout))
+    except OSError as error:
+        raise StoreError(f"{error.filename or layout.root} cannot be read: {error.strerror}") from error
+
+
 def _read_whole(layout: Layout) -> Record:
     """Read again if the arrays were made anew meanwhile: they are empty at first."""
     while True:
