@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
+import selectors
 import shlex
 import signal
 import subprocess
 import tempfile
-import threading
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from l2l_dask.errors import ConfigError, EvaluationError
+from l2l_dask.errors import ConfigError, EvaluationError, PluginError
 from l2l_dask.evaluation import Objective, Objectives
 from l2l_dask.family import GRACE
 from l2l_dask.optimizee import Context, Optimizee
@@ -24,10 +26,13 @@ from l2l_dask.space import Params, Space
 from l2l_dask.templates import Template, plain, text
 
 RESERVED = ("seed", "id", "folder", "workdir", "params")  # the last two need a folder of its own
+_PARAMS = "params.json"
 
 _BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 _SHOWN = 200
 _ERROR_LINES = 20
+_CHUNK = 1 << 16  # bytes
+_LOOK = 0.1  # seconds between two looks whether a program that prints nothing has ended
 
 
 class CommandOptimizee(Optimizee):
@@ -39,7 +44,7 @@ class CommandOptimizee(Optimizee):
     name. It fails by a non-zero exit code; what it printed is then kept with the individual.
 
     The program runs without a shell and in the process group of the evaluation, so that it ends with it: it is sent
-    SIGTERM and, a second later, SIGKILL.
+    SIGTERM and, a second later, SIGKILL. What it leaves in the background is not waited for.
 
     Parameters
     ----------
@@ -58,18 +63,21 @@ class CommandOptimizee(Optimizee):
         is left out.
     templates
         Input files to write, as ``{"model.cfg.in": "model.cfg"}``: the left one, a path from ``cwd``, is a Jinja
-        template in which ``{{ tau_m }}`` stands for a parameter; the right one is its name in ``{workdir}``.
+        template in which ``{{ tau_m }}`` stands for a parameter; the right one is its name in ``{workdir}``, where it
+        has the template's permissions.
     fitness_file
         Where the program writes its fitness, instead of printing it: a path from ``{workdir}``, with placeholders. The
         whole file is JSON, or its last line is as that of standard output.
     in_workdir
         Whether it runs in ``{workdir}``, for programs that write to the current folder. A program that is given as a
-        path is looked for from ``cwd`` all the same; behind a launcher, write ``{folder}/program``.
+        path is looked for from ``cwd`` all the same; behind a launcher, write ``{folder}/program``, and
+        ``{workdir}/program`` for one that was made from a template.
 
     Raises
     ------
     ConfigError
-        If the command is empty, or if it, a variable or a template names an unknown placeholder.
+        If the command is empty, if it, a variable or a template names an unknown placeholder, or if two files would
+        have one name.
     """
 
     # A store may hold one that was pickled before there were these.
@@ -94,14 +102,15 @@ class CommandOptimizee(Optimizee):
         self.space = space
         self.objectives: Objectives = Objectives(objectives)
         self.cwd = (Path.cwd() / (cwd or "")).resolve()
-        self.env = {name: str(value) for name, value in (env or {}).items()}
+        env, templates = _table("env", env), _table("templates", templates)
+        self.env = {name: str(value) for name, value in env.items()}
         self.fitness_file = None if fitness_file is None else _inside("fitness_file", fitness_file)
         self.in_workdir = in_workdir
         self._check_names()
-        self.template_files = [self.cwd / file for file in templates or {}]
+        self._check_files(templates)
+        self.template_files = [self.cwd / file for file in templates]
         self._templates = {
-            _inside("templates", name): Template.read(self.cwd / file, [*self.space, *RESERVED[:-1]])
-            for file, name in (templates or {}).items()
+            name: Template.read(self.cwd / file, [*self.space, *RESERVED[:-1]]) for file, name in templates.items()
         }
 
     def _check_names(self) -> None:
@@ -119,6 +128,22 @@ class CommandOptimizee(Optimizee):
                         f"{', '.join(known)}, or {{{{ and }}}} for braces"
                     )
 
+    def _check_files(self, templates: Mapping[str, str]) -> None:
+        """Refuse two files of one name in the working folder."""
+        files = [(f"the template {file}", _inside("templates", name)) for file, name in templates.items()]
+        files += [("{params}", _PARAMS)] if "params" in self._used() else []
+        files += [] if self.fitness_file is None else [("fitness_file", self.fitness_file)]
+        makers: dict[str, str] = {}
+        for maker, name in files:
+            other = makers.setdefault(os.path.normpath(name), maker)
+            if other != maker:
+                raise ConfigError(f"{other} and {maker} are both {name!r} in {{workdir}}: give one another name")
+
+    def _used(self) -> set[str]:
+        """Return which placeholders there are."""
+        words = [*self.command, *(word for _, word in self._others())]
+        return {name for word in words for name in _placeholders(word)}
+
     def _others(self) -> list[tuple[str, str]]:
         """List what has placeholders beside the command."""
         file = [] if self.fitness_file is None else [("fitness_file", self.fitness_file)]
@@ -130,11 +155,11 @@ class CommandOptimizee(Optimizee):
         given = json.dumps({name: plain(value) for name, value in params.items()})
         if "params" in values:
             Path(values["params"]).write_text(given, encoding="utf-8")
+        numbers = {"seed": context.seed, "id": context.id}  # which templates reckon with
         for name, template in self._templates.items():
-            path = context.workdir / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(
-                template.filled({**params, **{known: values[known] for known in RESERVED[:-1]}}), encoding="utf-8"
+            template.write(
+                context.workdir / name,
+                {**params, **numbers, "folder": values["folder"], "workdir": values["workdir"]},
             )
         last = self._run(words, given, values)
         if self.fitness_file is None:
@@ -152,12 +177,11 @@ class CommandOptimizee(Optimizee):
         """Return what placeholders stand for; the working folder is made only where it is used."""
         values = {name: text(value) for name, value in params.items()}
         values |= {"seed": str(context.seed), "id": str(context.id), "folder": str(self.cwd)}
-        words = [*self.command, *(word for _, word in self._others())]
-        used = {name for word in words for name in _placeholders(word)}
+        used = self._used()
         if self._templates or self.fitness_file is not None or self.in_workdir or not used.isdisjoint(RESERVED[-2:]):
             values["workdir"] = str(context.workdir.resolve())
         if "params" in used:
-            values["params"] = str(Path(values["workdir"], "params.json"))
+            values["params"] = str(Path(values["workdir"], _PARAMS))
         return values
 
     def _run(self, words: list[str], given: str, values: Mapping[str, str]) -> str:
@@ -181,12 +205,20 @@ class CommandOptimizee(Optimizee):
                     words, stdin=stdin, stdout=pipe, stderr=pipe, cwd=cwd, env=os.environ | added
                 )
             except OSError as error:
-                raise EvaluationError(f"the command cannot be started in {cwd} ({error}): {shown}") from error
+                raise EvaluationError(self._unstartable(error, words[0], shown)) from error
         with process:
             last, errors = _followed(process)
         if process.returncode:
             raise EvaluationError(f"the command {_ending(process.returncode)}: {shown}\n{errors}".rstrip())
         return last
+
+    def _unstartable(self, error: OSError, program: str, shown: str) -> str:
+        """Say which path was tried; a folder that is missing is what the error names."""
+        tried = str(error.filename or program)
+        tried = os.path.normpath(self.cwd / tried) if os.sep in tried else tried
+        made = [name for name in self._templates if Path(name).name == Path(program).name]
+        hint = f"; the one made from a template is {{workdir}}/{made[0]}" if made and not Path(tried).exists() else ""
+        return f"the command cannot be started ({error.strerror}: {tried}): {shown}{hint}"
 
     def _filled(self, values: Mapping[str, str]) -> list[str]:
         filled: list[str] = []
@@ -242,37 +274,70 @@ def _filled(word: str, values: Mapping[str, str]) -> str | None:
     return _BRACES.sub(lambda match: match[0][0] if match[1] is None else values[match[1]], word)
 
 
+def _table(option: str, given: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    if given is not None and not isinstance(given, Mapping):
+        raise PluginError(f"{option}: expected a table, {{NAME = VALUE}}, got {given!r:.80}")
+    return given or {}
+
+
 def _inside(option: str, name: str) -> str:
-    if Path(name).is_absolute() or ".." in Path(name).parts or not Path(name).name:
+    if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts or not Path(name).name:
         raise ConfigError(f"{option}: expected a path below the individual's own folder, got {name!r}")
     return name
 
 
 def _followed(process: subprocess.Popen[bytes]) -> tuple[str, str]:
-    """Pass on what a program prints; return the last line of its output, and the last ones of its errors."""
-    last, errors = deque[bytes](maxlen=1), deque[bytes](maxlen=_ERROR_LINES)
-    beside = threading.Thread(target=_pass_on, args=(process.stderr, 2, errors), daemon=True)
-    beside.start()
+    """Pass on what a program prints; return the last line of its output, and the last ones of its errors.
+
+    What it leaves in the background may hold its pipes open for ever: they are given up a moment after its end.
+    """
+    output, errors = _Said(1, 1), _Said(2, _ERROR_LINES)
     try:
-        _pass_on(process.stdout, 1, last)
+        with selectors.DefaultSelector() as selector:
+            for stream, said in ((process.stdout, output), (process.stderr, errors)):
+                assert stream is not None
+                selector.register(stream, selectors.EVENT_READ, said)
+            until = math.inf
+            while selector.get_map() and time.monotonic() < until:
+                for key, _ in selector.select(_LOOK):
+                    if not key.data.takes(os.read(key.fd, _CHUNK)):
+                        selector.unregister(key.fileobj)
+                if math.isinf(until) and process.poll() is not None:
+                    until = time.monotonic() + GRACE
+        process.wait()
     except BaseException:  # the search was stopped, in this very process
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(GRACE)
         process.kill()
         raise
-    beside.join(GRACE)  # not for ever: something that it left behind may hold it open
-    said = b"".join(last).decode(errors="replace").splitlines()
-    return (said[-1].strip() if said else "", b"".join(errors).decode(errors="replace").rstrip())
+    printed = output.text().splitlines()
+    return (printed[-1].strip() if printed else "", errors.text())
 
 
-def _pass_on(stream: IO[bytes] | None, descriptor: int, kept: deque[bytes]) -> None:
-    assert stream is not None
-    for line in stream:
+class _Said:
+    """Passes on what comes out of a pipe, and keeps the last lines of it that are not empty."""
+
+    def __init__(self, descriptor: int, lines: int) -> None:
+        self._descriptor = descriptor
+        self._lines = deque[bytes](maxlen=lines)
+        self._begun = bytearray()
+
+    def takes(self, chunk: bytes) -> bool:
+        """Take what came; False at the end."""
         with suppress(OSError):  # nobody looks any more
-            os.write(descriptor, line)
-        if line.strip():
-            kept.append(line)
+            os.write(self._descriptor, chunk)
+        self._begun += chunk
+        if b"\n" in chunk or not chunk:
+            *ended, begun = self._begun.split(b"\n")
+            self._lines.extend(bytes(line) for line in ended if line.strip())
+            self._begun = begun
+        return bool(chunk)
+
+    def text(self) -> str:
+        """Return the lines; the last one counts whether it was ended or not."""
+        lines = [*self._lines, bytes(self._begun)] if self._begun.strip() else self._lines
+        return b"\n".join(lines).decode(errors="replace").rstrip()
 
 
 def _is_option(word: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,10 +44,13 @@ class Template:
         Of its file, for messages.
     source
         Its text.
+    mode
+        The permissions of its file: a script can be run.
     """
 
     name: str
     source: str
+    mode: int = 0o644  # of one that was pickled before there was this
 
     @classmethod
     def read(cls, path: Path, known: Collection[str]) -> Template:
@@ -63,7 +67,7 @@ class Template:
             If it cannot be read, is no template, or uses other names.
         """
         try:
-            template = cls(path.name, path.read_text(encoding="utf-8"))
+            template = cls(path.name, path.read_text(encoding="utf-8"), stat.S_IMODE(path.stat().st_mode))
             parsed = _environment().parse(template.source)
             used, others = jinja2.meta.find_undeclared_variables(parsed), jinja2.meta.find_referenced_templates(parsed)
             if any(True for _ in others):
@@ -79,6 +83,12 @@ class Template:
                 f"{', '.join(known)}"
             )
         return template
+
+    def write(self, path: Path, values: Mapping[str, Any]) -> None:
+        """Fill it in, and write that into a file with its permissions, which its owner may write to."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self.filled(values), encoding="utf-8")
+        path.chmod(self.mode | stat.S_IRUSR | stat.S_IWUSR)
 
     def filled(self, values: Mapping[str, Any]) -> str:
         """Fill it in; arrays are lists, by which a template can go.

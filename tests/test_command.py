@@ -129,6 +129,8 @@ def test_a_program_that_ignores_its_input_is_no_failure():
         ("progress 10%\n0.25\n\n  \n", (0.25,)),
         ("-1e-3", (-1e-3,)),
         (".5", (0.5,)),
+        ("10%\r20%\r0.75\n", (0.75,)),
+        ("x" * 70_000 + "\n" + " " * 50_000 + "0.5", (0.5,)),
         ("[2]", (2.0,)),
         ('{"loss": 3, "other": "ignored"}', (3.0,)),
     ],
@@ -169,6 +171,18 @@ def test_a_program_or_folder_that_does_not_exist_is_an_error_that_names_it(tmp_p
     assert "no-such-program" in failure(CommandOptimizee("no-such-program {n}", SPACE, minimize("f")))
     gone = tmp_path / "gone"
     assert str(gone) in failure(CommandOptimizee("echo 1", SPACE, minimize("f"), cwd=gone))
+
+
+def test_a_program_that_cannot_be_started_is_named_by_the_path_that_was_tried(tmp_path):
+    (tmp_path / "plain").write_text("#!/bin/sh\necho 1\n")
+    for in_workdir in (False, True):
+        for program, why in (("gone", "No such file or directory"), ("plain", "Permission denied")):
+            optimizee = CommandOptimizee(
+                f"./{program} {{n}}", SPACE, minimize("f"), cwd=tmp_path, in_workdir=in_workdir
+            )
+            message = failure(optimizee, scratch=tmp_path)
+            assert f"cannot be started ({why}: {tmp_path / program}): ./{program} 3" in message
+            assert "workdir" not in message
 
 
 def test_output_that_is_not_utf8_is_read():
@@ -272,6 +286,41 @@ def test_environment_variables_hold_parameters_and_one_that_is_not_active_is_lef
     optimizee = CommandOptimizee(python(code), DEPTH, minimize("f"), env={"KIND": "a {kind}", "DEPTH": "{depth}"})
     assert run(optimizee, {"kind": "tree", "depth": 4}) == (14.0,)
     assert run(optimizee, {"kind": "line"}) == (0.0,)
+
+
+@pytest.mark.parametrize("held", ["", ">/dev/null", "2>/dev/null", ">/dev/null 2>&1"])
+def test_what_is_left_in_the_background_is_not_waited_for_and_ended_with_the_process(
+    held, child_of, wait_until, tmp_path
+):
+    script = f"sleep 1000 {held} & echo $! > {tmp_path / 'pid'}; printf 37"
+    child = child_of(CommandOptimizee(["sh", "-c", script], SPACE, minimize("f")), timeout=20.0)
+    began = time.monotonic()
+    ended = child.evaluate(Candidate(0, PARAMS, 1))
+    assert ended.fitness == (37.0,)
+    assert time.monotonic() - began < 15
+    pid = int((tmp_path / "pid").read_text())
+    assert not _is_gone(pid)
+    child.close()
+    wait_until(lambda: _is_gone(pid))
+
+
+def test_in_this_very_process_it_is_not_waited_for_either_and_what_comes_a_moment_later_is_read(tmp_path):
+    script = f"sleep 1000 & echo $! > {tmp_path / 'pid'}; (sleep 0.3; echo 37) &"
+    began = time.monotonic()
+    try:
+        assert run(CommandOptimizee(["sh", "-c", script], SPACE, minimize("f"))) == (37.0,)
+    finally:
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+    assert time.monotonic() - began < 15
+
+
+def test_what_it_prints_is_passed_on_before_its_line_is_complete(child_of):
+    script = "printf 'Enter licence key: ' >&2; sleep 1000"
+    ended = child_of(CommandOptimizee(["sh", "-c", script], SPACE, minimize("f")), 1.0).evaluate(
+        Candidate(0, PARAMS, 1)
+    )
+    assert ended.status is Status.TIMED_OUT
+    assert ended.error.endswith("printed:\nEnter licence key: ")
 
 
 STUBBORN = """

@@ -105,6 +105,57 @@ def test_a_template_that_cannot_work_is_refused(templates, text, message, tmp_pa
         CommandOptimizee("echo 1", SPACE, minimize("f"), cwd=tmp_path, templates=templates)
 
 
+def test_seed_and_id_are_numbers_in_a_template(tmp_path):
+    (tmp_path / "t").write_text("{{ seed + 1 }} {% if id % 2 %}odd{% endif %} {{ folder }} {{ workdir }}")
+    optimizee = CommandOptimizee("cat {workdir}/t", SPACE, minimize("f"), cwd=tmp_path, templates={"t": "t"})
+    with pytest.raises(EvaluationError, match=rf"'\d+ odd {tmp_path} {tmp_path}/l2l-7-\w+'"):
+        run(optimizee, scratch=tmp_path)
+
+
+@pytest.mark.parametrize(("command", "in_workdir"), [("{workdir}/run.sh", True), ("{workdir}/run.sh", False)])
+def test_a_script_made_from_a_template_can_be_run_if_the_template_can(command, in_workdir, tmp_path):
+    (tmp_path / "s.sh").write_text("#!/bin/sh\necho {{ n }}\n")
+    (tmp_path / "s.sh").chmod(0o555)
+    options = {"cwd": tmp_path, "templates": {"s.sh": "run.sh"}, "in_workdir": in_workdir}
+    assert run(CommandOptimizee(command, SPACE, minimize("f"), **options), scratch=tmp_path) == (3.0,)
+    message = failure(CommandOptimizee("./run.sh", SPACE, minimize("f"), **options), scratch=tmp_path)
+    assert f"{tmp_path / 'run.sh'}): ./run.sh; the one made from a template is {{workdir}}/run.sh" in message
+    (tmp_path / "s.sh").chmod(0o444)
+    message = failure(CommandOptimizee(command, SPACE, minimize("f"), **options), scratch=tmp_path)
+    assert "Permission denied" in message
+    assert "made from a template" not in message
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"templates": {"t": "out"}, "fitness_file": "./out"}, "the template t and fitness_file are both './out' in"),
+        (
+            {"templates": {"t": "o", "u": "o"}},
+            r"the template t and the template u are both 'o' in \{workdir\}: give one",
+        ),
+        ({"templates": {"t": "params.json"}}, r"the template t and \{params\} are both 'params.json'"),
+        ({"fitness_file": "params.json"}, r"\{params\} and fitness_file are both 'params.json'"),
+        ({"templates": ["t"]}, r"templates: expected a table, \{NAME = VALUE\}, got \['t'\]"),
+        ({"templates": {"t": 1}}, "templates: expected a path below the individual's own folder, got 1"),
+        ({"env": ["A"]}, r"env: expected a table, \{NAME = VALUE\}, got \['A'\]"),
+        ({"fitness_file": 1}, "fitness_file: expected a path below the individual's own folder, got 1"),
+    ],
+)
+def test_files_that_would_overwrite_each_other_and_options_of_the_wrong_type_are_refused(options, message, tmp_path):
+    for name in ("t", "u"):
+        (tmp_path / name).write_text("1\n")
+    with pytest.raises(ConfigError, match=message):
+        CommandOptimizee("cat {params}", SPACE, minimize("f"), cwd=tmp_path, **options)
+
+
+def test_a_template_may_be_called_params_json_where_no_other_file_is(tmp_path):
+    (tmp_path / "t").write_text("{{ n }}\n")
+    templates = {"t": "params.json"}
+    optimizee = CommandOptimizee("cat {workdir}/params.json", SPACE, minimize("f"), cwd=tmp_path, templates=templates)
+    assert run(optimizee, scratch=tmp_path) == (3.0,)
+
+
 @pytest.mark.parametrize(
     "written", ["37.5", "progress\n37.5\n", '{"f": 37.5}', '{\n  "f": 37.5,\n  "other": [1]\n}\n', "[\n37.5\n]"]
 )
