@@ -95,7 +95,8 @@ def tvb(name: str) -> Connectome:
     Raises
     ------
     PluginError
-        If there is no such file, or it lacks ``weights.txt`` and ``tract_lengths.txt`` of the same size.
+        If there is no such file, it lacks ``weights.txt`` and ``tract_lengths.txt`` of the same size, or what is in
+        them cannot be.
     """
     path = Path(name)
     if path.suffix != ".zip":
@@ -107,9 +108,20 @@ def tvb(name: str) -> Connectome:
         raise PluginError(f"connectome: {path} cannot be read as a connectome of TVB: {error}") from error
     if weights.ndim != 2 or weights.shape != weights.T.shape or weights.shape != lengths.shape:
         raise PluginError(f"connectome: {path} has weights {weights.shape} and tract_lengths {lengths.shape}")
-    if not np.isfinite(weights).all() or not (weights >= 0).all() or not weights.any():
-        raise PluginError(f"connectome: the weights in {path} must be finite, none negative and not all zero")
-    return Connectome.scaled(weights, lengths)
+    others = weights[~np.eye(len(weights), dtype=bool)]  # what a region has with itself is not used
+    if not np.isfinite(others).all() or not (others >= 0).all() or not others.any():
+        raise PluginError(
+            f"connectome: the weights between regions in {path} must be finite, none negative and not all zero"
+        )
+    read = Connectome.scaled(weights, lengths)
+    wrong = ~(np.isfinite(read.lengths) & (read.lengths >= 0))
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise PluginError(
+            f"connectome: the tract_lengths in {path} must be finite mm, none negative, where there is a weight; "
+            f"got {read.lengths[row, column]:g} in row {row + 1}, column {column + 1}"
+        )
+    return read
 
 
 def _table(archive: zipfile.ZipFile, name: str) -> Floats:

@@ -131,7 +131,22 @@ def searched(model: str, parameters: Mapping[str, Range], *, noisy: bool, region
                 f"parameters: {name}: expected one number"
                 f"{'' if name in DRIVE else f', or shape = [{regions}], a number for each region'}, got {parameter}"
             )
+        check_drive("parameters", name, -math.inf if parameter.low is None else parameter.low)
     return space
+
+
+def check_drive(option: str, name: str, value: float) -> None:
+    """Refuse a speed or a noise that cannot be; of others, nothing is known here.
+
+    Raises
+    ------
+    PluginError
+        With what was expected.
+    """
+    if name == SPEED and not value > 0:
+        raise PluginError(f"{option}: {name}: expected more than 0 mm/ms, got {value!r}")
+    if name == NOISE and not value >= 0:
+        raise PluginError(f"{option}: {name}: expected 0 or more, got {value!r}")
 
 
 def known(model: str, *, noisy: bool) -> list[str]:

@@ -22,6 +22,7 @@ from optimizees._tvb_models import DRIVE, Range
 from optimizees._tvb_names import declared, models, one_of
 
 _UNSEEN, _REFERENCE = 1, 2  # random streams beside those of the search
+_ROUNDING = 1e-6  # of a correlation in single precision
 _FRESH = 3  # simulations of a held-out check
 
 
@@ -147,6 +148,7 @@ class TVBBrain(Optimizee):
         for name, value in fixed.items():
             if not math.isfinite(value) or one_of("fixed", name, names) in (parameters or {}):
                 raise PluginError(f"fixed: {name}: expected a finite number for what is not searched, got {value!r}")
+            _tvb_models.check_drive("fixed", name, value)
         if parameters == {} or (parameters is None and not set(default) - set(fixed)):
             raise PluginError(f"parameters: nothing is searched, expected some of {', '.join(names)}")
         if parameters is None:
@@ -245,6 +247,11 @@ class TVBBrain(Optimizee):
     def _simulated(self, setting: _tvb.Setting, params: Params, seed: int) -> Floats:
         values = self._constants | params
         drive = {name: float(values[name]) for name in DRIVE if name in values}
+        for name, value in drive.items():
+            try:  # once more: an experiment's [space] takes the place of what was checked
+                _tvb_models.check_drive("the parameters", name, value)
+            except PluginError as error:
+                raise EvaluationError(str(error)) from None
         local = {name: value for name, value in values.items() if name not in DRIVE}
         return _tvb.simulate(setting, self.connectome, local, drive, seed)
 
@@ -338,6 +345,9 @@ def _matrix(file: str, regions: int) -> Floats:
         )
     if not np.isfinite(pairs(matrix)).all() or not np.allclose(matrix, matrix.T) or np.ptp(pairs(matrix)) == 0:
         raise PluginError(f"target: {file} must be finite, symmetric, and not the same everywhere")
+    largest = np.abs(pairs(matrix)).max()
+    if largest > 1 + _ROUNDING:
+        raise PluginError(f"target: expected correlations from -1 to 1 in {file}, got {largest:g} in size")
     return np.asarray(matrix, dtype=float)
 
 

