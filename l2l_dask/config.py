@@ -61,6 +61,9 @@ class ClusterSection(_Section):
 
     profile: str = "local"
     workers: Annotated[int, Field(gt=0)] | None = None
+    options: Options = {}
+    offers: dict[str, Positive] = {}
+    tls: bool = True
     bundle: bool = False
     resources: dict[str, Positive] = {}
     show_output: bool = False
@@ -99,18 +102,22 @@ def read(path: str | os.PathLike[str]) -> Config:
     ConfigError
         If it is missing, not TOML, or has a section or key that is unknown, missing or of the wrong type.
     """
+    content = _content(Path(path))
     try:
-        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return parse(content)
+    except L2LError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"there is no file {path}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
-    try:
-        return parse(content)
-    except L2LError as error:
-        raise ConfigError(f"{path}: {error}") from None
 
 
 def parse(content: Mapping[str, Any]) -> Config:
@@ -152,6 +159,30 @@ def _fields(sections: list[str]) -> list[str]:
     return sorted(getattr(model, "model_fields", {}))
 
 
-def profile(where: str, folder: Path) -> str:
-    """Make a cluster's profile that is a file's relative path absolute."""
-    return str(folder / where) if (folder / where).is_file() else where
+def cluster(where: str, folder: Path) -> dict[str, Any]:
+    """Read what ``--cluster`` names: keys of ``[cluster]``, to be put in place of what is there.
+
+    Parameters
+    ----------
+    where
+        A profile's name, an address, or a file: TOML with a ``[cluster]`` section, or a scheduler file.
+    folder
+        Where relative paths start.
+
+    Raises
+    ------
+    ConfigError
+        If it is a TOML file that cannot be read or has no such section.
+    """
+    if not where.endswith(".toml"):
+        return {"profile": str(folder / where) if (folder / where).is_file() else where}
+    path = folder / where
+    content = _content(path)
+    if set(content) != {"cluster"} or not isinstance(content["cluster"], dict):
+        raise ConfigError(f"{path}: expected a [cluster] section and nothing else, got {sorted(content)}")
+    try:
+        ClusterSection.model_validate(content["cluster"])
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_first(error)}") from None
+    found: dict[str, Any] = content["cluster"]
+    return found

@@ -13,7 +13,6 @@ import numpy as np
 
 from l2l_dask import config, description, registry, shipping
 from l2l_dask.capture import Capture
-from l2l_dask.config import profile
 from l2l_dask.description import PICKLED, Plan
 from l2l_dask.errors import ConfigError, PluginError, StoreError
 from l2l_dask.optimizee import Optimizee, Target
@@ -61,9 +60,13 @@ class Experiment:
         Evaluate so many of the best again at the end, each so many times on fresh seeds: the best that a noisy search
         found is also the luckiest.
     cluster
-        ``"local"``, ``"serial"``, a scheduler's address or a scheduler file.
+        ``"local"``, ``"serial"``, a batch system (``"slurm"``, ``"pbs"``, ``"sge"``, ``"lsf"``, ``"oar"``,
+        ``"htcondor"``), a TOML file with a ``[cluster]`` section, a scheduler's address or a scheduler file.
     workers
-        Number of local workers.
+        Number of local workers, or of a batch system's worker jobs.
+    cluster_options
+        For a batch system, what a worker job asks for, by dask-jobqueue's names: ``{"cores": 8, "memory": "16 GB",
+        "walltime": "02:00:00", "queue": "batch"}``.
     bundle
         Let short evaluations share a future, so many that it lasts about 0.2 s: less overhead, later results.
     resources
@@ -104,6 +107,7 @@ class Experiment:
         final_repeats: int = 10,
         cluster: str = "local",
         workers: int | None = None,
+        cluster_options: Mapping[str, Any] | None = None,
         bundle: bool = False,
         resources: Mapping[str, float] | None = None,
         show_output: bool = False,
@@ -128,12 +132,11 @@ class Experiment:
                 "final_repeats": final_repeats,
             },
             "cluster": {
-                "profile": profile(cluster, folder),
-                "workers": workers,
                 "bundle": bundle,
                 "resources": _plain(resources or {}),
                 "show_output": show_output,
-            },
+            }
+            | _given(config.cluster(cluster, folder), workers, cluster_options),
         }
         if isinstance(optimizee, str):
             optimizee = registry.find("optimizees", optimizee, folder)
@@ -181,12 +184,11 @@ class Experiment:
             Relative paths in the file start at its folder, those given here at the current one.
         """
         read, folder = config.read(path), Path(path).resolve().parent
-        where = profile(read.cluster.profile, folder) if cluster is None else profile(cluster, Path.cwd())
-        changed = read.changed(
+        where = (read.cluster.profile, folder) if cluster is None else (cluster, Path.cwd())
+        changed = read.changed(**config.cluster(*where)).changed(
             evaluations=evaluations,
             seed=seed,
             wall_time=wall_time,
-            profile=where,
             workers=workers,
             bundle=bundle,
             show_output=show_output,
@@ -288,12 +290,12 @@ class Experiment:
         replaced = [what for what, given in (("optimizee", optimizee), ("optimizer", optimizer)) if given is not None]
         for change in description.changes(found.experiment, plan.folder, replaced):
             _log.warning("%s: %s", store, change)
-        changed = plan.config.changed(
+        moved = {} if cluster is None else config.cluster(cluster, Path.cwd())
+        changed = plan.config.changed(**moved).changed(
             evaluations=before if evaluations is None else evaluations,
             timeout=timeout,
             target=_plain(found.details.get("target") if target is None else target),
             wall_time=wall_time,
-            profile=None if cluster is None else profile(cluster, Path.cwd()),
             workers=workers,
             bundle=bundle,
             show_output=show_output,
@@ -348,6 +350,12 @@ def _targets(optimizee: Optimizee) -> Mapping[str, Target]:
         return {}
     finally:
         capture.close()
+
+
+def _given(cluster: dict[str, Any], workers: int | None, options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Put a cluster's keys and what the caller gave beside it together; the latter wins."""
+    given = {"workers": workers, "options": None if options is None else _plain(options)}
+    return cluster | {name: value for name, value in given.items() if value is not None}
 
 
 def _name_of(thing: Any) -> str:

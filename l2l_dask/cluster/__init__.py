@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import dask
 from distributed import Client
 
 from l2l_dask.cluster.local import connected, local
+from l2l_dask.cluster.systems import SYSTEMS
+from l2l_dask.config import ClusterSection
+from l2l_dask.errors import ClusterError
 
 __all__ = ["open"]
 
 
 @contextmanager
-def open(
-    profile: str, workers: int | None, resources: Mapping[str, float] | None = None
-) -> Iterator[tuple[Client, bool]]:
-    """Open a cluster by its profile.
+def open(section: ClusterSection, folder: Path) -> Iterator[tuple[Client, bool]]:
+    """Open the cluster that a ``[cluster]`` section describes.
 
     Parameters
     ----------
-    profile
-        ``"local"``, a scheduler's address, or a scheduler file. Where Dask itself is configured to use a scheduler
-        (``DASK_SCHEDULER_ADDRESS``), ``"local"`` means that one.
-    workers
-        Number of local workers.
-    resources
-        What one evaluation takes: what each local worker has.
+    section
+        Its ``profile`` is ``"local"``, a batch system, a scheduler's address, or a scheduler file. Where Dask itself is
+        configured to use a scheduler (``DASK_SCHEDULER_ADDRESS``), ``"local"`` means that one.
+    folder
+        Made for what the jobs of a batch system need and print.
 
     Yields
     ------
@@ -38,10 +38,26 @@ def open(
     ClusterError
         If it cannot be reached or started.
     """
+    profile = section.profile
     configured = dask.config.get("scheduler-address", None) if profile == "local" else profile
     if configured is None:
-        with local(workers, resources) as client:
+        with local(section.workers, section.resources) as client:
             yield client, True
+    elif configured in SYSTEMS:
+        with _batch(section, folder) as client:
+            yield client, False
     else:
         with connected(configured) as client:
             yield client, False
+
+
+@contextmanager
+def _batch(section: ClusterSection, folder: Path) -> Iterator[Client]:
+    from l2l_dask.cluster.batch import batch
+    from l2l_dask.cluster.profiles import Profile
+
+    if section.workers is None:
+        raise ClusterError(f"{section.profile}: how many worker jobs? --workers 8, or [cluster] workers = 8")
+    wanted = Profile(section.profile, section.options)
+    with batch(wanted, section.workers, folder, encrypted=section.tls, offers=section.offers) as (client, _):
+        yield client

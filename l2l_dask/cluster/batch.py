@@ -125,12 +125,13 @@ class Workers:
         self._wake.set()
         self._thread.join()
         with self._lock:
-            ids = [job.id for job in self._fleet.jobs.values()]
+            left = list(self._fleet.jobs.values())
             self._fleet.jobs.clear()
-        jobs.cancel(self._profile, ids)
-        for log in self._folder.glob(f"{self._name}-*"):
+        jobs.cancel(self._profile, [job.id for job in left])
+        worked = {f"{job.name}{end}" for job in left if job.seen for end in ("-", ".")}
+        for log in self._folder.glob(f"{self._name}-*"):  # those of jobs that failed stay
             with suppress(OSError):
-                if not log.stat().st_size:
+                if log.name.startswith(tuple(worked)) or not log.stat().st_size:
                     log.unlink()
 
     def _make(self, number: str) -> Any:

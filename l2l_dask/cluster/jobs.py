@@ -50,7 +50,7 @@ def worker_job(
         Where its output goes, if the profile does not say.
     """
     resources = {"cores": profile.cores} | dict(offers or {})
-    extra = [*(profile["worker_extra_args"] or ()), "--no-dashboard"]
+    extra = [*(profile["worker_extra_args"] or ()), "--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
     extra += ["--resources", shlex.quote(" ".join(f"{key}={value:g}" for key, value in resources.items()))]
     security = tls.security() if tls else None
     return _job(
@@ -85,7 +85,7 @@ def command_job(
 def _job(profile: Profile, name: str, logs: Path | None, directives: Sequence[str] = (), **settings: Any) -> Any:
     options = dict(profile.options)
     prologue = [*(profile["job_script_prologue"] or ())]
-    own = []
+    own = ["export DASK_LOGGING__DISTRIBUTED=warning"]
     if profile.walltime is not None:
         own.append(f"export {JOB_END}=$(( $(date +%s) + {int(profile.walltime)} ))")
     given = profile["job_extra_directives"] or ()

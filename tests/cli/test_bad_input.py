@@ -5,11 +5,13 @@ import hashlib
 import json
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
 from l2l_dask.cli import main
 from l2l_dask.cluster import open as open_cluster
+from l2l_dask.config import ClusterSection
 from l2l_dask.errors import ClusterError
 from l2l_dask.experiment import Experiment
 
@@ -260,7 +262,8 @@ def test_a_scheduler_that_does_not_answer_is_refused(refused_there, home):
 
 
 def test_a_scheduler_file_is_looked_for_before_anything_is_connected():
-    with pytest.raises(ClusterError, match="there is no scheduler file"), open_cluster("missing.json", None):
+    section = ClusterSection(profile="missing.json")
+    with pytest.raises(ClusterError, match="there is no scheduler file"), open_cluster(section, Path()):
         pass
 
 
