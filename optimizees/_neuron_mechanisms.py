@@ -132,9 +132,11 @@ def library(sources: Sources) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with (
-            _locked(path.parent / "lock"),
+            _locked(path.parent / "lock") as alone,
             tempfile.TemporaryDirectory(prefix="build-", dir=path.parent, ignore_cleanup_errors=True) as folder,
         ):
+            if alone:
+                _remove_other_builds(Path(folder))
             if not path.is_file():
                 os.replace(_compiled(sources, Path(folder), command, environment), path)
     except OSError as failure:
@@ -221,13 +223,23 @@ def _run(command: list[str], folder: Path, environment: Mapping[str, str], outpu
             process.wait()
 
 
+def _remove_other_builds(folder: Path) -> None:
+    """Remove what compilations that were killed have left; only for who holds the lock, so that none is at work."""
+    for other in folder.parent.glob("build-*"):
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
+
+
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock that the system releases when the process ends, however it ends."""
+def _locked(path: Path) -> Iterator[bool]:
+    """Hold a lock that the system releases when the process ends, however it ends; False where there are no locks."""
     with path.open("w") as file:
-        with suppress(OSError):  # a file system without locks
+        held = True
+        try:
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        except OSError:  # a file system without locks
+            held = False
+        yield held
 
 
 def _checksum(*texts: str) -> str:

@@ -90,6 +90,27 @@ def test_of_many_that_ask_at_once_one_compiles(compiler):
     assert calls.read_text() == "l2l_test_NaTs.mod\n"
 
 
+def test_what_a_compilation_that_was_killed_has_left_is_removed_by_the_next(compiler, cache):
+    compiler(WORKS)
+    left = mechanisms._place(SOURCES).parent / "build-killed" / "x86_64"
+    left.mkdir(parents=True)
+    (left / "NaTs.cpp").touch()
+    path = mechanisms.library(SOURCES)
+    assert {file.name for file in path.parent.iterdir()} == {path.name, "lock"}
+
+
+def test_without_locks_no_other_s_compilation_is_removed(compiler, monkeypatch):
+    def refuse(*_):
+        raise OSError("no locks available")
+
+    compiler(WORKS)
+    monkeypatch.setattr(mechanisms.fcntl, "flock", refuse)
+    other = mechanisms._place(SOURCES).parent / "build-at-work"
+    other.mkdir(parents=True)
+    mechanisms.library(SOURCES)
+    assert other.is_dir()
+
+
 def test_where_the_file_system_has_no_locks_it_is_compiled_all_the_same(compiler, monkeypatch):
     def refuse(*_):
         raise OSError("no locks available")
