@@ -12,12 +12,12 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from l2l_dask.errors import PluginError
+from l2l_dask.errors import EvaluationError, PluginError
 from l2l_dask.space import Real
 
 Morphology: TypeAlias = Literal["scnn1a", "rorb", "nr5a1", "pvalb-470522102", "pvalb-469628681"]
@@ -120,6 +120,19 @@ def data_file(folder: str, name: str) -> Path:
         if path.is_file():
             return path
     raise PluginError(f"the installed bmtk has no {folder}/{name}: pip install --no-deps 'bmtk>=1.2'")
+
+
+def check_names(given: Iterable[str], known: Collection[str]) -> None:
+    """Refuse parameters that a cell does not have: without a word, they would leave it as published, a perfect fit.
+
+    Raises
+    ------
+    EvaluationError
+        Naming the first one, and those that there are.
+    """
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise EvaluationError(f"the cell's parameters: expected some of {', '.join(known)}, got {unknown[0]!r}")
 
 
 def conductance_range(value: float, decades: int) -> Real:

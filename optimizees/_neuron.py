@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from l2l_dask.space import Floats
+from optimizees._allen import CALCIUM_INSIDE, CALCIUM_OUTSIDE
 from optimizees._currents import AFTER, BEFORE, SAMPLING, Current
 from optimizees._simulators import imported
 
@@ -20,7 +21,9 @@ TIME_STEP = 0.025  # ms
 # NEURON takes them over while it is imported, and gives them back with other flags: a system call that waits would be
 # restarted after Ctrl-C, not ended by it, and faulthandler would no longer have a stack of its own.
 _SIGNALS = (signal.SIGINT, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV)
-_GLOBALS = ("celsius", "dt", "secondorder", "t")
+# What a simulation depends on beside the cell; calcium's are there only where a mechanism that uses it is loaded.
+_GLOBALS = ("celsius", "dt", "secondorder", "t", "cai0_ca_ion", "cao0_ca_ion", "usetable_hh")
+_VALUES = {"secondorder": 0, "cai0_ca_ion": CALCIUM_INSIDE, "cao0_ca_ion": CALCIUM_OUTSIDE, "usetable_hh": 1}
 _SIGACTION = 512  # bytes, more than the structure has anywhere
 _OPTIONS = "NEURON_MODULE_OPTIONS"
 
@@ -50,8 +53,9 @@ def neuron() -> Any:
 def response(h: Any, soma: Any, current: Current, initial: float, celsius: float) -> Floats:
     """Simulate with the fixed time step of 0.025 ms, and return the potential in the middle of a soma.
 
-    All of NEURON's global variables are as they were afterwards. Other sections that there are in the process are
-    simulated as well, as NEURON always does; they change nothing here.
+    The global variables that it depends on are set, and as they were afterwards: temperature, time, step and order of
+    the integration, the initial calcium, whether the channels of Hodgkin and Huxley are read off a table. Other
+    sections that there are in the process are simulated as well, as NEURON always does; they change nothing here.
 
     Parameters
     ----------
@@ -75,7 +79,7 @@ def response(h: Any, soma: Any, current: Current, initial: float, celsius: float
     values.play(clamp._ref_amp, times, True)
     voltage = h.Vector().record(soma(0.5)._ref_v)
     with _fixed_steps(h):
-        h.celsius, h.dt, h.secondorder = celsius, TIME_STEP, 0
+        h.celsius, h.dt = celsius, TIME_STEP
         h.finitialize(initial)
         advance = h.fadvance  # looking it up takes as long as a third of a step
         for _ in range(round((BEFORE + current.duration + AFTER) / TIME_STEP)):
@@ -96,11 +100,13 @@ def sections(h: Any) -> Iterator[list[Any]]:
 
 @contextmanager
 def _fixed_steps(h: Any) -> Iterator[None]:
-    """Keep NEURON's global variables, and its adaptive integrator off meanwhile."""
-    before, adaptive = {name: getattr(h, name) for name in _GLOBALS}, h.CVode()
+    """Set NEURON's global variables and its adaptive integrator off, and put them back afterwards."""
+    before, adaptive = {name: getattr(h, name) for name in _GLOBALS if hasattr(h, name)}, h.CVode()
     active = adaptive.active()
     adaptive.active(False)
     try:
+        for name in _VALUES.keys() & before.keys():
+            setattr(h, name, _VALUES[name])
         yield
     finally:
         for name, value in before.items():

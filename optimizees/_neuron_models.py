@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeAlias
 
 from l2l_dask.space import Params
 from optimizees import _neuron_mechanisms
-from optimizees._allen import AXON_LENGTH, AXON_RADIUS, CALCIUM_INSIDE, CALCIUM_OUTSIDE, TAGS, published, reconstruction
+from optimizees._allen import AXON_LENGTH, AXON_RADIUS, TAGS, published, reconstruction
 
 _MAX_EXTENT = 40.0  # um, of one segment, as in the published models
 _AXON_SECTIONS = 2
@@ -125,7 +125,6 @@ class AllenCell:
             for name, value in its.items():
                 setattr(mechanism, name, value)
         soma.ena, soma.ek = model.reversal["soma"]["na"], model.reversal["soma"]["k"]
-        soma.cai, soma.cao = CALCIUM_INSIDE, CALCIUM_OUTSIDE
 
 
 class BallAndStick:

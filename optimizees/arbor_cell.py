@@ -14,7 +14,7 @@ from l2l_dask.errors import EvaluationError, PluginError
 from l2l_dask.evaluation import Objectives, minimize
 from l2l_dask.optimizee import Context, Fitness, Optimizee, Target
 from l2l_dask.space import Floats, Params, Real, Space
-from optimizees._allen import FILES, Morphology, conductance_bounds, conductance_range
+from optimizees._allen import FILES, Morphology, check_names, conductance_bounds, conductance_range
 from optimizees._arbor import Cell
 from optimizees._currents import BEFORE, SAMPLING, Current, Shape
 from optimizees._simulators import require
@@ -143,7 +143,8 @@ class ArborCell(Optimizee):
 
     @cached_property
     def _targets(self) -> list[_Response]:
-        return [_Response(voltage, self._step) for voltage in self.target_traces()]
+        shape = len(self.responses), len(self.trace({}))
+        return [_Response(voltage, self._step) for voltage in _checked_traces(self.target_traces(), shape)]
 
     def target_traces(self) -> Floats:
         """Return what the responses should be; override it to fit recordings instead of the published models.
@@ -151,7 +152,7 @@ class ArborCell(Optimizee):
         Returns
         -------
         (n_cells * n_currents, n_samples) array
-            In the order, the unit and the sampling of :meth:`simulate`'s.
+            In the order, the unit and the sampling of :meth:`simulate`'s; else :meth:`setup` raises a PluginError.
         """
         return self.simulate(self.published, 0)
 
@@ -168,6 +169,11 @@ class ArborCell(Optimizee):
             By name; those that are missing are as :attr:`published`.
         cell, current
             The first of :attr:`cells` and of :attr:`currents` unless given.
+
+        Raises
+        ------
+        EvaluationError
+            If there is no parameter of a name.
         """
         cell, current = cell or self.cells[0], current or self.currents[0]
         return cell.response(self._of(cell, params), current)
@@ -248,11 +254,32 @@ class ArborCell(Optimizee):
 
     def _of(self, cell: Cell, params: Params) -> Params:
         """Return the conductances of one cell."""
+        check_names(params, self.published)
         if len(self.cells) == 1:
             return params
         published = cell.published.conductances
         names = {name: f"gbar_{name.removeprefix('scale_')}" for name in params}
         return {gbar: published[gbar] * params[name] for name, gbar in names.items()}
+
+
+def _checked_traces(given: Any, shape: tuple[int, int]) -> Floats:
+    """Refuse targets that do not match the responses, sample by sample.
+
+    Raises
+    ------
+    PluginError
+        With what was expected.
+    """
+    expected = f"target_traces: expected {shape} numbers in mV (responses, samples), sampled every {SAMPLING:g} ms"
+    try:
+        traces = np.asarray(given, dtype=float)
+    except (TypeError, ValueError) as error:  # rows of several lengths
+        raise PluginError(f"{expected}, got no array of numbers: {error}") from None
+    if traces.shape != shape:
+        raise PluginError(f"{expected}, got {traces.shape}")
+    if not np.isfinite(traces).all():
+        raise PluginError(f"{expected}, got {np.count_nonzero(~np.isfinite(traces))} that are not finite")
+    return traces
 
 
 def _mean(measure: str, found: list[_Response], wanted: list[_Response]) -> float:

@@ -12,7 +12,7 @@ from l2l_dask.errors import EvaluationError, PluginError
 from l2l_dask.evaluation import minimize
 from l2l_dask.optimizee import Context, Optimizee, Target
 from l2l_dask.space import Floats, Params, Space
-from optimizees._allen import FILES, Morphology, conductance_range
+from optimizees._allen import FILES, Morphology, check_names, conductance_range
 from optimizees._currents import BEFORE, SAMPLING, Current
 from optimizees._neuron import neuron, response, sections
 from optimizees._neuron_models import AllenCell, BallAndStick, Model
@@ -129,7 +129,13 @@ class NeuronCell(Optimizee):
             By name; those that are missing are as :attr:`published`.
         current
             The step of the options unless given.
+
+        Raises
+        ------
+        EvaluationError
+            If the model has no parameter of a name.
         """
+        check_names(params, self.published)
         h, model = self._simulator, self._model
         with sections(h) as made:
             soma = model.build(h, self.published | params, made)

@@ -91,6 +91,14 @@ def test_a_conductance_that_is_not_searched_is_as_published(cell):
     np.testing.assert_array_equal(cell.trace(some), cell.trace(cell.published | some))
 
 
+@pytest.mark.parametrize("name", ["gbar_Foo", "NaTs", "scale_NaTs"])
+def test_a_conductance_that_the_cell_does_not_have_is_refused(name, cell):
+    known = ", ".join(cell.published)
+    for call in (cell.trace, cell.held_out, lambda params: evaluated(cell, params)):
+        with pytest.raises(EvaluationError, match=f"parameters: expected some of {known}, got '{name}'"):
+            call({name: 1.0})
+
+
 def test_the_contract_holds():
     check_optimizee(ArborCell(duration=60), simulator="arbor")
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from l2l_dask import Experiment, registry
+from l2l_dask.errors import EvaluationError, PluginError
 from l2l_dask.evaluation import Candidate
 from l2l_dask.executors import Simulated
 from l2l_dask.optimizee import Context
@@ -123,6 +124,33 @@ def test_a_subclass_can_say_what_the_target_is():
 
     cell = Recorded("rorb", 0.2, 60, errors="trace")
     assert evaluated(cell, cell.published)[0] == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "got"),
+    [
+        (lambda traces: np.repeat(traces, 4, axis=1), r"\(2, 6400\)"),  # at 40 kHz
+        (lambda traces: traces[:, :-1], r"\(2, 1599\)"),
+        (lambda traces: traces[:1], r"\(1, 1600\)"),
+        (lambda traces: traces[0], r"\(1600,\)"),
+        (lambda traces: [traces[0], traces[1, :-1]], "no array of numbers: "),
+        (lambda traces: np.where(traces == traces[0, 7], np.nan, traces), "[1-9][0-9]* that are not finite"),
+    ],
+)
+def test_a_recording_that_does_not_match_the_responses_is_refused(recorded, got):
+    class Recorded(ArborCell):
+        def target_traces(self):
+            return recorded(self.simulate(self.published, 0))
+
+    message = rf"target_traces: expected \(2, 1600\) numbers .*, sampled every 0.1 ms, got {got}"
+    with pytest.raises(PluginError, match=message):
+        Recorded("rorb", [0.2, 0.3], 60).setup()
+
+
+@pytest.mark.parametrize("name", ["scale_Foo", "gbar_NaTs"])
+def test_a_factor_that_there_is_not_is_refused(name, cells):
+    with pytest.raises(EvaluationError, match=f"parameters: expected some of {', '.join(cells.space)}, got '{name}'"):
+        cells.simulate({name: 1.0}, 1)
 
 
 @pytest.mark.parametrize("stimulus", ["step", "ramp", "noise"])

@@ -102,6 +102,13 @@ def test_a_parameter_that_is_not_searched_is_as_published(cell):
     np.testing.assert_array_equal(cell.trace(some), cell.trace(cell.published | some))
 
 
+def test_a_parameter_that_the_model_does_not_have_is_refused(cell):
+    known = ", ".join(cell.published)
+    for call in (cell.trace, cell.held_out, lambda params: evaluated(cell, params)):
+        with pytest.raises(EvaluationError, match=rf"parameters: expected some of {known}, got 'gnabr'"):
+            call(cell.published | {"gnabr": 0.1})
+
+
 def test_the_contract_holds(cell):
     check_optimizee(NeuronCell(cell.model, duration=40), samples=2, simulator="neuron")
 
@@ -182,7 +189,9 @@ class TestTheProcessIsLeftAsItWas:
     def test_what_others_set_stays_and_changes_nothing(self, cell, some):
         h = cell._simulator
         alone = cell.trace(some)
-        theirs = {"celsius": 20.0, "dt": 0.1, "secondorder": 2, "t": 7.0}
+        theirs = {"celsius": 20.0, "dt": 0.1, "secondorder": 2, "t": 7.0, "usetable_hh": 0}
+        theirs |= {"cai0_ca_ion": 1e-3, "cao0_ca_ion": 10.0} if hasattr(h, "cao0_ca_ion") else {}
+        assert "cao0_ca_ion" in theirs or cell.model == "hh"  # the channels bring it along
         before = {name: getattr(h, name) for name in theirs}
         adaptive = h.CVode()
         try:
@@ -336,17 +345,19 @@ def test_bmtk_is_read_but_not_imported(cell):
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("model", "evaluations"), [("allen", 600), ("hh", 300)])
 def test_the_search_fits_better_than_random_search_also_what_it_has_not_seen(model, evaluations, tmp_path):
-    found = {}
-    for optimizer in ("surrogate-cma-es", "random"):
-        store = tmp_path / f"{optimizer}.zarr"
-        experiment = Experiment(NeuronCell(model), optimizer, store=store, evaluations=evaluations, seed=1)
-        best = experiment.run(Simulated(2, lambda candidate, rng: rng.uniform(0.5, 1.5))).best
-        unseen = [NeuronCell(model).held_out(best.params, seed) for seed in (1, 2, 3)]
-        errors = [report[f"{kind}_feature_error"] for report in unseen for kind in ("step", "noise")]
-        found[optimizer] = best.fitness["feature_error"], sum(errors) / len(errors)
+    cell, found = NeuronCell(model), {"surrogate-cma-es": [], "random": []}
+    for seed in (1, 2, 3):  # one says little, and of hh it is the luckiest
+        for optimizer, rows in found.items():
+            store = tmp_path / f"{optimizer}-{seed}.zarr"
+            experiment = Experiment(cell, optimizer, store=store, evaluations=evaluations, seed=seed)
+            best = experiment.run(Simulated(2, lambda candidate, rng: rng.uniform(0.5, 1.5))).best
+            unseen = [cell.held_out(best.params, noise) for noise in (1, 2, 3)]
+            errors = [report[f"{kind}_feature_error"] for report in unseen for kind in ("step", "noise")]
+            rows.append((best.fitness["feature_error"], np.mean(errors)))
     print(found)
-    assert found["surrogate-cma-es"][0] < 0.7 * found["random"][0]
-    assert found["surrogate-cma-es"][1] < found["random"][1]
+    ours, chance = (np.median(rows, axis=0) for rows in found.values())
+    assert ours[0] < 0.7 * chance[0]
+    assert ours[1] < chance[1]
 
 
 def without(package, monkeypatch):
