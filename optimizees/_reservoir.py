@@ -12,6 +12,7 @@ import numpy as np
 from l2l_dask.errors import PluginError
 from l2l_dask.space import Floats
 from optimizees._digits import PIXELS, STEP, Coding, Showing
+from optimizees._options import check_number
 
 _REST, _THRESHOLD, _REFRACTORY, _CAPACITY = -65.0, -50.0, 2.0, 250.0  # mV, mV, ms, pF
 _EXCITATORY = 0.8  # share of the neurons
@@ -140,7 +141,7 @@ def check_network(neurons: int, duration: float, pause: float, coding: str) -> N
     if neurons < 5:
         raise PluginError(f"neurons: expected at least 5, four excitatory and one inhibitory, got {neurons!r}")
     for name, value, least in (("duration", duration, STEP), ("pause", pause, 0.0)):
-        if not least <= value < 1e6 or value % STEP:
+        if not least <= check_number(name, value) < 1e6 or value % STEP:
             raise PluginError(f"{name}: expected a multiple of {STEP:g} ms, at least {least:g}, got {value!r}")
     if coding not in get_args(Coding):
         raise PluginError(f"coding: expected one of {', '.join(get_args(Coding))}, got {coding!r}")

@@ -12,6 +12,7 @@ from l2l_dask.optimizee import Context, Optimizee
 from l2l_dask.space import Floats, Integer, Params, Real, Space
 from optimizees._digits import CLASSES, STEP, Coding, Images, Ridge, Showing, accuracy, cross_validated, split
 from optimizees._nest import MAX_SEED, fresh_kernel, nest, require_nest
+from optimizees._options import check_integer, check_number
 from optimizees._reservoir import Reservoir, check_network
 
 _NETWORKS, _UNSEEN = 3, 90_210  # of a check, whose seeds no evaluation has but by chance
@@ -80,16 +81,17 @@ class NestReservoir(Optimizee):
         read_from: float = 40.0,
         coding: Coding = "regular",
     ) -> None:
+        check_integer("neurons", neurons)
         check_network(neurons, duration, pause, coding)
-        if not 0 <= read_from < duration + pause:
+        if not 0 <= check_number("read_from", read_from) < duration + pause:
             raise PluginError(
                 f"read_from: expected ms from 0 to below duration + pause = {duration + pause:g}, got {read_from!r}"
             )
         require_nest(sklearn="scikit-learn, which brings the digits,")
-        self.neurons, self.duration, self.pause = int(neurons), float(duration), float(pause)
+        self.neurons, self.duration, self.pause = neurons, float(duration), float(pause)
         self.read_from = float(read_from)
         self.coding: Coding = coding
-        self._numbers = (int(images), int(test_images))
+        self._numbers = (check_integer("images", images), check_integer("test_images", test_images))
         split(*self._numbers)
 
     @property
