@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell pwd | cksum | cut -d ' ' -f 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test bench soak lint format clean
+.PHONY: help venv demo test bench soak slurm lint format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
@@ -34,8 +34,11 @@ demo: $(STAMP) ## fit a neuron's ion channels to a target response, and write a 
 	@rm -rf '$(DEMO_STORE)'
 	@$(BIN)/l2l run examples/arbor-cell.toml
 
-test: lint ## lint, then all tests but the soak tests
+test: lint slurm ## lint, then all tests but the soak tests
 	@$(BIN)/python -m pytest
+
+slurm: ## Debian's Slurm for the tests on a real one, where it may: as root, or by a sudo that asks nothing
+	@sh tests/hpc/install-slurm.sh
 
 lint: $(STAMP) ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check .
@@ -50,7 +53,7 @@ format: $(STAMP) ## put the code into ruff's format, and mend what ruff can mend
 bench: $(STAMP) ## run each benchmark
 	@set -e; for file in $(wildcard benchmarks/[a-z]*.py); do echo "== $$file"; $(BIN)/python "$$file"; done
 
-soak: $(STAMP) ## the tests that run for minutes
+soak: $(STAMP) slurm ## the tests that run for minutes
 	@$(BIN)/python -m pytest -m soak
 
 clean: ## remove caches, builds and the demo's store; the virtual environment stays

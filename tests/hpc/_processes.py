@@ -70,6 +70,5 @@ def _of_slurm(folder: Path) -> set[psutil.Process]:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests; they end the Slurm
     sys.stdin.read()
     clear_up(Path(sys.argv[1]))

@@ -34,11 +34,18 @@ if [ ! -e $policy ]; then
 fi
 
 quietly() {
-    $as_root DEBIAN_FRONTEND=noninteractive timeout "$1" apt-get -qq -o Acquire::Retries=0 -o Acquire::http::Timeout=10 \
-        -o DPkg::Lock::Timeout=60 "$2" $3 >/dev/null 2>&1
+    limit=$1
+    shift
+    $as_root DEBIAN_FRONTEND=noninteractive timeout "$limit" apt-get -qq -o Acquire::Retries=0 \
+        -o Acquire::http::Timeout=10 -o DPkg::Lock::Timeout=60 "$@" >/dev/null 2>&1
+}
+
+# Only what waits for the network has a limit: an installation that is cut short is worse than none.
+download() {
+    quietly 120 install -y --no-install-recommends --download-only $packages
 }
 
 echo "Installing Slurm for the tests ($packages) ..."
-install="-y --no-install-recommends $packages"
-# The lists may be there and fresh enough: an update is only for where they are not.
-quietly 300 install "$install" || { quietly 60 update "" && quietly 300 install "$install"; } || skip "apt-get could not fetch it"
+# The lists may be there and new enough: an update is only for where they are not.
+download || { quietly 60 update && download; } || skip "apt-get could not fetch it"
+quietly 0 install -y --no-install-recommends --no-download $packages || skip "apt-get could not install it"

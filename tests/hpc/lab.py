@@ -115,6 +115,7 @@ class Slurm:
         self.nodes = tuple(f"n{i + 1}" for i in range(nodes))
         self.folder = Path()
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
+        self._hung: set[str] = set()
         self._guard: subprocess.Popen[bytes] | None = None
 
     @property
@@ -138,7 +139,8 @@ class Slurm:
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-"))
         self.folder.chmod(0o755)  # munge's clients, whoever they are, must reach its socket
         # Outlives this process if that is killed, and then clears up.
-        self._guard = subprocess.Popen([sys.executable, _processes.__file__, str(self.folder)], stdin=subprocess.PIPE)
+        guard = [sys.executable, _processes.__file__, str(self.folder)]
+        self._guard = subprocess.Popen(guard, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
         try:
             for name in ("log", "state", "spool"):
                 (self.folder / name).mkdir()
@@ -161,9 +163,10 @@ class Slurm:
             daemon.wait()
         self._daemons.clear()
         clear_up(self.folder)
-        if self._guard is not None and self._guard.stdin is not None:
-            self._guard.stdin.close()
-            self._guard.wait()
+        if self._guard is not None:
+            self._guard.kill()
+            self._guard.communicate()
+            self._guard = None
 
     # What users do.
 
@@ -188,7 +191,10 @@ class Slurm:
         return [Job(*(field.replace("(null)", "") for field in line.split("\t", 5))) for line in lines]
 
     def job(self, job: str) -> Job:
-        return next(each for each in self.jobs() if each.id == job)
+        for each in self.jobs():
+            if each.id == job:
+                return each
+        raise LookupError(f"Slurm knows no job {job}")
 
     def cancel(self, *jobs: str) -> None:
         self.run("scancel", *jobs)
@@ -204,6 +210,7 @@ class Slurm:
         """Lose the node with all that runs on it. Slurm notices within about 35 s by itself, at once by ``notice``."""
         self._signal(node, signal.SIGKILL)
         self._daemons.pop(node).wait()
+        self._hung.discard(node)
 
     def notice(self, node: str) -> None:
         """Have Slurm notice now what it would half a minute later: the node is down, its jobs fail or are requeued."""
@@ -211,28 +218,32 @@ class Slurm:
 
     def hang(self, node: str) -> None:
         """Stop the node with all that runs on it, as if it were swapping to death; to Slurm that looks like a crash."""
+        self._hung.add(node)
         self._signal(node, signal.SIGSTOP)
 
     def resume_hung(self, node: str) -> None:
         self._signal(node, signal.SIGCONT)
+        self._hung.discard(node)
 
     def restore(self, node: str) -> None:
         """Bring a node back that crashed or hangs, if it does, and wait until it can take jobs."""
-        self.resume_hung(node)
-        if node not in self._daemons:
+        if node in self._hung:
+            self.resume_hung(node)
+        if not self._is_up(node):
             self._start_node(node)
-        with contextlib.suppress(RuntimeError):  # it is not down: Slurm had not noticed, or it came back by itself
-            self.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
+        if self.node_states()[node].startswith(("DOWN", "DRAIN")):
+            with contextlib.suppress(RuntimeError):  # it came back by itself meanwhile
+                self.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
         self.wait_for(lambda: self.node_states()[node] in {"IDLE", "MIXED", "ALLOCATED"})
 
     def stop_controller(self) -> None:
-        """No command works until ``start_controller``; jobs run on."""
+        """Let each command fail until ``start_controller``, after some 9 s of trying; jobs run on."""
         self._daemons["slurmctld"].terminate()
         self._daemons.pop("slurmctld").wait()
 
     def start_controller(self) -> None:
-        """Start the controller, if it does not run, and wait until it answers."""
-        if "slurmctld" not in self._daemons:
+        """Start the controller, if it does not run, and wait until it answers; 3 s later it knows its nodes again."""
+        if not self._is_up("slurmctld"):
             self._start_controller()
         self.wait_for(self.answers)
 
@@ -246,9 +257,9 @@ class Slurm:
     # What tests see.
 
     def answers(self) -> bool:
-        """Tell whether the controller does its work."""
+        """Tell whether the controller does its work; Slurm's commands wait 9 s for it before they fail."""
         with contextlib.suppress(RuntimeError, subprocess.TimeoutExpired):
-            return bool(self.node_states(timeout=5))
+            return bool(self.node_states(timeout=2))
         return False
 
     def node_states(self, timeout: float = PATIENCE) -> dict[str, str]:
@@ -260,7 +271,7 @@ class Slurm:
         """What runs on the nodes (without any: on all of them): Slurm's own processes there, and the jobs'."""
         return [process for node in nodes or self.nodes for process in on_node(self.folder, node)]
 
-    def logs(self, lines: int = 40) -> str:
+    def logs(self, lines: int = 20) -> str:
         """The ends of what the daemons logged."""
         # A slurmd logs to its file, and the same to its output: that is of use only where it did not come so far.
         found = {
@@ -290,8 +301,10 @@ class Slurm:
         for node in self.nodes:
             self.restore(node)
         if running := [job.id for job in self.jobs() if not job.ended]:
-            self.cancel("--signal=KILL", "--full", *running)  # at once, the batch script too
-            self.cancel(*running)
+            with contextlib.suppress(RuntimeError):  # one of them has ended meanwhile
+                self.cancel("--signal=KILL", "--full", *running)  # at once, the batch script too
+            with contextlib.suppress(RuntimeError):
+                self.cancel(*running)
         self.wait_for(lambda: all(job.ended for job in self.jobs()) and set(self.node_states().values()) == {"IDLE"})
 
     # How it is done.
@@ -301,6 +314,9 @@ class Slurm:
         with contextlib.suppress(RuntimeError, subprocess.TimeoutExpired):  # the controller is away or busy
             return happens()
         return False
+
+    def _is_up(self, name: str) -> bool:
+        return name in self._daemons and self._daemons[name].poll() is None
 
     def _write_conf(self) -> None:
         host = socket.gethostname().split(".")[0]
