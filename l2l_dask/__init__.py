@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from l2l_dask.experiment import Experiment
     from l2l_dask.optimizee import Context, FunctionOptimizee, Optimizee, Target
     from l2l_dask.optimizer import Optimizer
+    from l2l_dask.service.client import Service, connect
     from l2l_dask.space import Categorical, Integer, Real, Space
     from l2l_dask.trajectory import Trajectory, load
 
@@ -30,10 +31,12 @@ __all__ = [
     "Optimizee",
     "Optimizer",
     "Real",
+    "Service",
     "Space",
     "Status",
     "Target",
     "Trajectory",
+    "connect",
     "load",
     "maximize",
     "minimize",
@@ -46,6 +49,7 @@ _HOMES = {
     "experiment": ("Experiment",),
     "optimizee": ("Context", "FunctionOptimizee", "Optimizee", "Target"),
     "optimizer": ("Optimizer",),
+    "service.client": ("Service", "connect"),
     "space": ("Categorical", "Integer", "Real", "Space"),
     "trajectory": ("Trajectory", "load"),
 }

@@ -13,6 +13,9 @@ def main() -> None:
     import click
 
     from l2l_dask.cli.commands import cli
+    from l2l_dask.cli.service import service
+
+    cli.add_command(service)
 
     try:
         raise SystemExit(cli.main(prog_name="l2l", standalone_mode=False))

@@ -1,0 +1,1 @@
+"""A long-lived service: experiments wait as stores in its folder, and share its workers until they are finished."""

@@ -1,0 +1,145 @@
+"""The experiments that a service drives: stores in its folder that somebody submitted."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from l2l_dask.errors import L2LError
+from l2l_dask.service import place
+from l2l_dask.trajectory import look
+
+ENDED = ("finished", "failed", "stopped")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # an account without a name
+        return str(os.getuid())
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What a service knows of a store, in a small file inside of that.
+
+    Attributes
+    ----------
+    weight
+        Its share of the slots, relative to those of others.
+    submitted, by
+        When (seconds since 1970), and by whom.
+    paused
+        Whether it is to start paused, as it was when its last driver left.
+    again
+        Whether it is to go on although it was stopped, or failed.
+    problem
+        Why it is not driven any more; empty if it is.
+    """
+
+    weight: float = 1.0
+    submitted: float = field(default_factory=time.time)
+    by: str = field(default_factory=_user)
+    paused: bool = False
+    again: bool = False
+    problem: str = ""
+
+
+def entry(store: Path) -> Path:
+    return store / ".l2l" / "service.json"
+
+
+def submit(store: Path, submission: Submission) -> None:
+    """Enter a store, or enter it again."""
+    place.write(entry(store), asdict(submission))
+
+
+def withdraw(store: Path) -> None:
+    """Take a store out of the queue."""
+    entry(store).unlink(missing_ok=True)
+
+
+def read(store: Path) -> Submission | None:
+    """Read what was submitted; None if nothing was, or by somebody whose code is not ours to run."""
+    content = place.read(entry(store))
+    known = {name: value for name, value in content.items() if name in Submission.__dataclass_fields__}
+    return Submission(**known) if content else None
+
+
+def change(store: Path, **changes: Any) -> None:
+    """Change what a service knows of a store."""
+    known = read(store)
+    if known is not None and replace(known, **changes) != known:
+        submit(store, replace(known, **changes))
+
+
+@dataclass(frozen=True)
+class Known:
+    """A submitted store, as it is now."""
+
+    store: Path
+    uuid: str
+    state: str
+    submission: Submission
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether it is to go on, now or once there is a driver again."""
+        if self.submission.problem or self.state == "finished":
+            return False
+        return self.state not in ENDED or self.submission.again
+
+    @property
+    def waits(self) -> bool:
+        """Whether it needs a driver: one that runs has its own, ours or another's."""
+        return self.unfinished and self.state not in ("running", "paused")
+
+
+class Shelf:
+    """Watches the stores in a folder.
+
+    Parameters
+    ----------
+    root
+        The folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._ended: dict[str, tuple[tuple[int, ...], Known]] = {}
+
+    def look(self) -> Mapping[str, Known]:
+        """Return the submitted stores by name; one that cannot be read is left out until it can."""
+        found = {}
+        try:
+            names = sorted(name for name in os.listdir(self._root) if name.endswith(".zarr") and name[0] != ".")
+        except OSError:
+            return {}
+        for name in names:
+            try:
+                known = self._known(name)
+            except (L2LError, OSError):
+                continue
+            if known is not None:
+                found[name.removesuffix(".zarr")] = known
+        return found
+
+    def _known(self, name: str) -> Known | None:
+        store = self._root / name
+        if not entry(store).exists():
+            return None
+        stamp = tuple(path.stat().st_mtime_ns for path in (entry(store), store / ".l2l" / "state.json"))
+        if name in self._ended and self._ended[name][0] == stamp:
+            return self._ended[name][1]
+        submission = read(store)
+        if submission is None:
+            return None
+        known = Known(store, *look(store), submission)
+        if known.state in ENDED:
+            self._ended[name] = stamp, known
+        return known

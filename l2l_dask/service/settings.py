@@ -1,0 +1,105 @@
+"""What a service was started with; its successors go by it too."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from l2l_dask.cluster.profiles import Profile
+from l2l_dask.errors import ClusterError
+from l2l_dask.service import place
+from l2l_dask.service.place import Place
+
+_LOCAL_MEMORY = "2 GB"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a service was started with.
+
+    Attributes
+    ----------
+    system, options
+        What a worker job asks for: see :class:`~l2l_dask.cluster.profiles.Profile`.
+    service
+        Those options that are others for the service's own job.
+    offers
+        Resources of a worker, besides its cores.
+    fewest, most
+        Worker jobs.
+    idle
+        Seconds after which a worker job that is not needed is cancelled.
+    at_once
+        How many experiments are driven at the same time; others wait.
+    encrypted
+        Whether only who can read the connection file can connect.
+    here
+        Whether it runs where it was started, rather than in a job.
+    """
+
+    system: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    service: Mapping[str, Any] = field(default_factory=dict)
+    offers: Mapping[str, float] = field(default_factory=dict)
+    fewest: int = 0
+    most: int = 1
+    idle: float = 60.0
+    at_once: int = 16
+    encrypted: bool = True
+    here: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fewest <= self.most or self.most < 1:
+            raise ClusterError(f"worker jobs: expected 0 <= --min <= --max, got {self.fewest} and {self.most}")
+
+    @property
+    def profile(self) -> Profile:
+        """What a worker job asks for."""
+        return Profile(self.system, self.options)
+
+    @property
+    def own_profile(self) -> Profile:
+        """What the service's own job asks for."""
+        return Profile(self.system, {**self.options, **self.service})
+
+    def write(self, at: Place) -> None:
+        place.write(at.settings, asdict(self))
+
+    @classmethod
+    def read(cls, at: Place) -> Settings:
+        """Read what the service in a folder was started with.
+
+        Raises
+        ------
+        ClusterError
+            If none ever was.
+        """
+        content = place.read(at.settings)
+        if not content:
+            raise ClusterError(f"no service was ever started in {at.root}: `l2l service start {at.root}` does")
+        return cls(**{name: value for name, value in content.items() if name in cls.__dataclass_fields__})
+
+
+def profile(where: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Find a profile by a batch system's name, or in the ``[cluster]`` of a TOML file.
+
+    Returns
+    -------
+    The batch system, options of its worker jobs, and those of the service's own job.
+    """
+    own: dict[str, Any] = {}
+    if where.endswith(".toml"):
+        try:
+            content = tomllib.loads(Path(where).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ClusterError(f"{where} cannot be read: {error}") from None
+        section = content.get("cluster", {})
+        where = str(section.get("profile", ""))
+        options = {**section.get("options", {}), **options}
+        own = dict(content.get("service", {}))
+    if where == "local":
+        options = {"cores": 1, "memory": _LOCAL_MEMORY, **options}
+    return where, dict(options), own

@@ -1,0 +1,150 @@
+"""From one start of a service to the next: who takes over, what is left of the predecessor, who goes on."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import secrets
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from l2l_dask.cluster import jobs
+from l2l_dask.cluster.jobs import JOB_END
+from l2l_dask.errors import ClusterError
+from l2l_dask.service import place, plan
+from l2l_dask.service.place import Place
+from l2l_dask.service.settings import Settings
+from l2l_dask.service.standing import is_gone
+
+_log = logging.getLogger(__name__)
+
+_AGAIN = 30.0  # seconds until a successor that was refused is submitted again
+_LIVES = 10
+_PATIENCE = 180.0
+
+
+def take_over(at: Place, settings: Settings) -> tuple[int, Mapping[str, Any]]:
+    """Become the one service of a folder, once the one before is gone, and clear up after it.
+
+    Returns
+    -------
+    The number of this start, and what the predecessor said last.
+
+    Raises
+    ------
+    ClusterError
+        If another one is alive.
+    """
+    own = "" if settings.here else jobs.own_id(settings.own_profile)
+    until = time.monotonic() + (_PATIENCE if own else 0.0)  # the job before may take a moment to be over
+    while True:
+        before = place.read(at.state)
+        mine = own and before.get("state") == "pending" and before.get("job") == own
+        if not before or mine or is_gone(at, before, settings):
+            break
+        if time.monotonic() >= until:
+            raise ClusterError(f"a service is at work in {at.root}: `l2l service status {at.root}` says more")
+        time.sleep(1.0)
+    epoch = max([int(before.get("epoch", 0)), *at.epochs()]) + 1
+    if not at.claim(epoch):
+        raise ClusterError(f"another service has just been started in {at.root}")
+    left = [worker["id"] for worker in before.get("workers", ())]
+    jobs.cancel(settings.profile, left)
+    return epoch, before
+
+
+@dataclass
+class Succession:
+    """Who goes on when this service ends.
+
+    Attributes
+    ----------
+    service
+        What all starts of this service have in common.
+    job
+        The id of the job that this process is; empty if it is none.
+    ends
+        When the job ends (seconds since 1970); None if that is not known.
+    successor
+        The id of the job that goes on.
+    """
+
+    place: Place
+    settings: Settings
+    service: str
+    job: str = ""
+    ends: float | None = None
+    successor: str = ""
+    trouble: str = ""
+    lives: list[float] = field(default_factory=list)
+    over: bool = False
+    _try_at: float = -math.inf
+    _began: float = field(default_factory=time.time)
+
+    @classmethod
+    def of(cls, at: Place, settings: Settings, before: Mapping[str, Any]) -> Succession:
+        """Find out about this process, whose predecessor said ``before``."""
+        own = "" if settings.here else jobs.own_id(settings.own_profile) or ""
+        end = os.environ.get(JOB_END, "")
+        ends = float(end) if end and not settings.here else None
+        lives = [] if before.get("state") in ("ended", "pending") else list(before.get("lives", ()))
+        service = str(before.get("service") or secrets.token_hex(3))
+        succession = cls(at, settings, service, own, ends, lives=lives[-_LIVES:])
+        successor = before.get("successor")
+        if successor and successor != own:  # of one that was started anew meanwhile
+            jobs.cancel(settings.own_profile, [successor])
+        return succession
+
+    @property
+    def time_left(self) -> float:
+        return math.inf if self.ends is None else self.ends - time.time()
+
+    @property
+    def margin(self) -> float:
+        return plan.margin(math.inf if self.ends is None else self.ends - self._began)
+
+    def keep(self, now: float) -> None:
+        """See to it that there is a successor: it waits for the end of this job, however that comes."""
+        if self.over or self.successor or not self.job or now < self._try_at:
+            return
+        self._try_at = now + _AGAIN
+        if not plan.is_worth_following(self.lives):
+            self.trouble = "the last starts ended at once: there will be no successor"
+            return
+        try:
+            self.successor, self.trouble = submit(self.place, self.settings, self.service, after=self.job), ""
+        except ClusterError as error:
+            self.trouble = f"no successor yet: {error}"
+            _log.warning("%s", self.trouble)
+
+    def end(self) -> None:
+        """Let nobody go on."""
+        self.over = True
+        if self.successor:
+            jobs.cancel(self.settings.own_profile, [self.successor])
+            self.successor = ""
+
+    def told(self) -> dict[str, Any]:
+        """Say it, for others and for the successor."""
+        lived = time.time() - self._began
+        return {
+            "service": self.service,
+            "job": self.job,
+            "ends": self.ends,
+            "successor": self.successor,
+            "no_successor": self.trouble,
+            "lives": [*self.lives, lived],
+        }
+
+
+def submit(at: Place, settings: Settings, service: str, after: str | None = None) -> str:
+    """Submit the job that a service is, and return its id."""
+    command = [*shlex.split(settings.own_profile["python"] or shlex.quote(sys.executable)), "-P", "-m"]
+    command += ["l2l_dask.service", str(at.root)]
+    job = jobs.command_job(settings.own_profile, f"l2l-service-{service}", command, logs=at.logs, after=after)
+    return jobs.submit(job)
