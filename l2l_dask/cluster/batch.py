@@ -114,6 +114,17 @@ class Workers:
         """Why there are fewer than wanted, in a line; empty if nothing is known to be wrong."""
         return self._fleet.trouble
 
+    def begin(self, n: int) -> None:
+        """Want ``n`` worker jobs, and submit the first of them at once.
+
+        Raises
+        ------
+        ClusterError
+            If it is refused: so will be the others.
+        """
+        self._submit_one()
+        self.scale(n)
+
     def scale(self, n: int) -> None:
         """Want ``n`` worker jobs; returns at once."""
         self._fleet.wanted = n
@@ -160,19 +171,22 @@ class Workers:
                 break
 
     def _submit(self) -> bool:
-        self._count += 1
-        job = self._make(str(self._count))
         try:
-            id = jobs.submit(job)
+            self._submit_one()
         except ClusterError as error:
             if str(error) != self._fleet.trouble:
                 _log.warning("%s; it is tried again", error)
             self._fleet.refused(str(error), time.monotonic())
             return False
+        return True
+
+    def _submit_one(self) -> None:
+        self._count += 1
+        job = self._make(str(self._count))
+        id = jobs.submit(job)
         with self._lock:
             self._fleet.submitted(job.name, id, time.monotonic())
         self._asked = -_ASK
-        return True
 
     def _workers(self) -> dict[str, Worker]:
         found: dict[str, Worker] = self._on_loop(_workers)
@@ -231,7 +245,7 @@ def batch(
         with scheduler(secured, profile["interface"]) as cluster:
             kept = Workers(profile, cluster, secured, folder, offers=offers)
             try:
-                kept.scale(workers)
+                kept.begin(workers)
                 with Client(cluster, set_as_default=False) as client:
                     yield client, kept
             finally:
