@@ -7,7 +7,7 @@ import hashlib
 import os
 import tempfile
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,17 +233,11 @@ class Workspace:
                 noted[name] = literal(self.report(widget.name))
         return noted
 
-    def reset(self, keep: Collection[str]) -> None:
-        """Undo what a run left behind: open files, another size of the world, agents, globals, and widgets.
-
-        Parameters
-        ----------
-        keep
-            Lower-case names of widgets that are to be set anyway.
-        """
+    def reset(self) -> None:
+        """Undo what a run left behind: open files, another size of the world, agents, globals, and widgets."""
         if self.report(_SIZE) != self._size:
             self.command(f"resize-world {' '.join(literal(edge) for edge in self._size)}")
-        widgets = " ".join(f"set {name} {value}" for name, value in self.initial.items() if name not in keep)
+        widgets = " ".join(f"set {name} {value}" for name, value in self.initial.items())
         self.command(f"file-close-all clear-all {widgets}")
 
     def command(self, source: str) -> None:

@@ -236,7 +236,7 @@ class NetLogo(Optimizee):
         """Set everything that a run depends on, and set it up."""
         early = {name: literal(value) for name, value in params.items() if name.lower() not in self.after_setup}
         late = {name: literal(value) for name, value in params.items() if name.lower() in self.after_setup}
-        workspace.reset(keep={name.lower() for name in early})
+        workspace.reset()
         workspace.once(f"random-seed {seed}")
         self._assign(workspace, early)
         # What it is, not what was given: a widget may round a value, or put it back into its range.

@@ -122,6 +122,13 @@ def test_what_is_set_after_setup_is_in_setup_as_in_the_file_whatever_ran_before(
     assert found == [1107, 602, 1107]
 
 
+def test_a_slider_whose_name_a_command_sets_otherwise_is_as_in_the_file_too(own):
+    code = CODE.replace("total + level", "total + level set level level + 1")
+    optimizee = own(model_text(code), commands={"level": "tell {}"}, ticks=1)
+    found = [evaluated(optimizee, {"level": 9.0})[0]["total"] for _ in range(2)]
+    assert found == [pytest.approx(2.5, abs=0.01)] * 2
+
+
 def test_files_that_a_run_left_open_are_closed_before_the_next(own, tmp_path):
     (tmp_path / "numbers.txt").write_text("1 2 3\n")
     code = CODE.replace("set total 0", 'file-open "numbers.txt" set hidden file-read')
