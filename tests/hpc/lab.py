@@ -6,7 +6,6 @@ side by side, and beside a Slurm that the machine has anyway.
 
 import contextlib
 import os
-import random
 import shutil
 import signal
 import socket
@@ -23,56 +22,13 @@ from typing import Self
 
 import psutil
 
-from . import _processes
+from . import _configuration, _processes
+from ._configuration import PARTITION, own_address
 from ._processes import clear_up, on_node, send
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "scancel", "scontrol", "sinfo", "squeue", "munged")
-PARTITION = "main"
-CPUS = 8
-MEMORY = 6000  # MB a node: more than the machine may have, for what the tests run is small
 PATIENCE = 60.0
 
-_CONF = """\
-ClusterName=lab
-SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={controller}
-SlurmUser={user}
-SlurmdUser={user}
-AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket,cred_expire=5
-CredType=cred/munge
-CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-SwitchType=switch/none
-MailProg=/bin/true
-MpiDefault=none
-JobAcctGatherType=jobacct_gather/linux
-JobAcctGatherFrequency=task=2
-JobAcctGatherParams=OverMemoryKill
-AccountingStorageType=accounting_storage/none
-JobCompType=jobcomp/none
-SchedulerType=sched/backfill
-SchedulerParameters=bf_interval=2,sched_min_interval=100000,batch_sched_delay=0
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core_Memory
-DefMemPerCPU=500
-SlurmdParameters=config_overrides
-ReturnToService=2
-SlurmctldTimeout=30
-SlurmdTimeout=15
-KillWait=5
-UnkillableStepTimeout=30
-MinJobAge=600
-JobRequeue=1
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool/%n
-SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/spool/%n.pid
-SlurmdLogFile={folder}/log/%n.log
-PartitionName={partition} Nodes=ALL Default=YES LLN=YES MaxTime=INFINITE DefaultTime=10 State=UP
-"""
-_NODE = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory={memory}\n"
 # A state that a job does not leave again.
 _FINAL = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
 
@@ -83,10 +39,11 @@ def missing() -> str:
         return (
             f"Slurm is not installed ({', '.join(lacking)} not found): tests/hpc/install-slurm.sh installs it on Debian"
         )
-    with contextlib.suppress(OSError):
-        if socket.gethostbyname(socket.gethostname()).startswith("127."):
-            return ""
-    return f"Slurm needs the host's name to mean this machine alone: '127.0.0.1 {socket.gethostname()}' in /etc/hosts"
+    if not own_address():
+        return (
+            f"Slurm needs the host's name to mean this machine: put '127.0.0.1 {socket.gethostname()}' into /etc/hosts"
+        )
+    return ""
 
 
 @dataclass(frozen=True)
@@ -114,6 +71,7 @@ class Slurm:
     def __init__(self, nodes: int = 4) -> None:
         self.nodes = tuple(f"n{i + 1}" for i in range(nodes))
         self.folder = Path()
+        self.ports: tuple[int, ...] = ()  # the controller's, then the nodes'
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
         self._hung: set[str] = set()
         self._guard: subprocess.Popen[bytes] | None = None
@@ -144,8 +102,7 @@ class Slurm:
         try:
             for name in ("log", "state", "spool"):
                 (self.folder / name).mkdir()
-            self.ports = _free_ports(len(self.nodes) + 1)
-            self._write_conf()
+            self.ports = _configuration.write(self.folder, self.nodes)
             self._start_munge()
             self._start_controller()
             for node in self.nodes:
@@ -226,7 +183,10 @@ class Slurm:
         self._hung.discard(node)
 
     def restore(self, node: str) -> None:
-        """Bring a node back that crashed or hangs, if it does, and wait until it can take jobs."""
+        """Bring a node back that crashed or hangs, if it does, and wait until it can take jobs.
+
+        Of a crash that Slurm had not noticed by then it learns from the jobs that are missing, after some 25 s.
+        """
         if node in self._hung:
             self.resume_hung(node)
         if not self._is_up(node):
@@ -234,7 +194,7 @@ class Slurm:
         if self.node_states()[node].startswith(("DOWN", "DRAIN")):
             with contextlib.suppress(RuntimeError):  # it came back by itself meanwhile
                 self.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
-        self.wait_for(lambda: self.node_states()[node] in {"IDLE", "MIXED", "ALLOCATED"})
+        self.wait_for(lambda: self._listens(node) and self.node_states()[node] in {"IDLE", "MIXED", "ALLOCATED"})
 
     def stop_controller(self) -> None:
         """Let each command fail until ``start_controller``, after some 9 s of trying; jobs run on."""
@@ -315,17 +275,12 @@ class Slurm:
             return happens()
         return False
 
+    def _listens(self, name: str) -> bool:
+        connections = psutil.Process(self._daemons[name].pid).net_connections()
+        return any(connection.status == psutil.CONN_LISTEN for connection in connections)
+
     def _is_up(self, name: str) -> bool:
         return name in self._daemons and self._daemons[name].poll() is None
-
-    def _write_conf(self) -> None:
-        host = socket.gethostname().split(".")[0]
-        user = psutil.Process().username()
-        controller, *ports = self.ports
-        text = _CONF.format(host=host, user=user, controller=controller, folder=self.folder, partition=PARTITION)
-        for name, port in zip(self.nodes, ports, strict=True):
-            text += _NODE.format(name=name, host=host, port=port, cpus=CPUS, memory=MEMORY)
-        self.conf.write_text(text)
 
     def _start_munge(self) -> None:
         key, munge = self.folder / "munge.key", self.folder / "munge.socket"
@@ -373,16 +328,3 @@ def _own_environment() -> dict[str, str]:
     return {
         key: value for key, value in os.environ.items() if not key.startswith(("SLURM", "SBATCH", "SQUEUE", "SINFO"))
     }
-
-
-def _free_ports(n: int) -> list[int]:
-    """Find ports that are free now, below those which the system gives away: they stay free while a daemon is down."""
-    found: list[int] = []
-    with contextlib.ExitStack() as held:
-        while len(found) < n:
-            port = random.SystemRandom().randrange(20000, 32000)
-            bound = held.enter_context(socket.socket())
-            with contextlib.suppress(OSError):
-                bound.bind(("127.0.0.1", port))
-                found.append(port)
-    return found
