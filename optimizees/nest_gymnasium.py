@@ -110,7 +110,7 @@ class NestGymnasium(Optimizee):
         Input neurons for each dimension of the observation.
     tuning_width
         Standard deviation of the input neurons' tuning curves, as a fraction of the range. The wider, the more alike
-        the network acts in states that are alike, and the sooner a search finds something.
+        the network acts in states that are alike.
     hidden
         Number of hidden neurons.
     neurons_per_action

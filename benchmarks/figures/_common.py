@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -30,18 +31,24 @@ class Duel:
     chance: Trajectory
 
 
-def duels(optimizee: Any, optimizer: str, evaluations: int, seeds: Sequence[int], **options: Any) -> list[Duel]:
-    """Run the search and random search, each with every seed, on two local workers."""
+def duels(
+    optimizee: Any,
+    optimizer: str,
+    evaluations: int,
+    seeds: Sequence[int],
+    *,
+    run: Mapping[str, Any] = MappingProxyType({}),
+    **options: Any,
+) -> list[Duel]:
+    """Run the search and random search, each with every seed, on two local workers; ``run`` is for both."""
     folder = Path(tempfile.mkdtemp(prefix="l2l-figure-"))
     ended = []
     for seed in seeds:
         both = []
         for name, its in ((optimizer, options), ("random", {})):
             store = folder / f"{name}-{seed}.zarr"
-            experiment = Experiment(
-                optimizee, name, optimizer_options=its, store=store, evaluations=evaluations, seed=seed, workers=2
-            )
-            both.append(experiment.run())
+            budget = {"evaluations": evaluations, "seed": seed, "workers": 2} | dict(run)
+            both.append(Experiment(optimizee, name, optimizer_options=its, store=store, **budget).run())
         ended.append(Duel(seed, *both))
     return ended
 

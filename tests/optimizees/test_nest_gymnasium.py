@@ -6,6 +6,8 @@ import importlib.util
 import math
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -404,15 +406,24 @@ def test_an_environment_of_another_package_is_named_with_its_module(monkeypatch,
     assert len(evaluated(optimizee, drawn(optimizee))[1].saved["actions"]) == 7
 
 
+def test_one_network_has_another_fitness_from_another_start_so_the_example_evaluates_its_best_again():
+    optimizee = NestGymnasium()
+    fitness = [evaluated(optimizee, along_the_velocity(optimizee), id)[0] for id in range(12)]
+    assert max(fitness) - min(fitness) > 0.5
+    example = Path(__file__).parents[2] / "examples" / "nest-gymnasium.toml"
+    assert tomllib.loads(example.read_text())["run"]["final"] > 1
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_a_search_finds_a_driver_and_random_search_does_not(tmp_path):
     best = {}
     for name in ("steady-state-ga", "random"):
         store = tmp_path / f"{name}.zarr"
-        best[name] = Experiment(NestGymnasium(), name, store=store, evaluations=800, seed=1, workers=2).run().best
+        search = Experiment(NestGymnasium(), name, store=store, evaluations=800, seed=1, workers=2, final=10)
+        best[name] = search.run().best
     fitness = {name: individual.fitness["furthest"] for name, individual in best.items()}
     held_out = {name: NestGymnasium().held_out(individual.params)["solved"] for name, individual in best.items()}
     print(fitness, held_out)
-    assert fitness["steady-state-ga"] > 0.6 > 0.5 > fitness["random"]  # the goal is at 0.5
+    assert fitness["steady-state-ga"] > 0.15 > 0.0 > fitness["random"]  # means of ten episodes of 109 steps
     assert held_out["steady-state-ga"] >= 14 > 10 > held_out["random"]  # of 20
