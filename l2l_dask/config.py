@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from l2l_dask.errors import ConfigError, L2LError
 
+ALLOCATION = "allocation"  # the profile of an srun, whose tasks take their parts before anything is opened
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -107,6 +109,11 @@ def read(path: str | os.PathLike[str]) -> Config:
         return parse(content)
     except L2LError as error:
         raise ConfigError(f"{path}: {error}") from None
+
+
+def store(path: str | os.PathLike[str], run: RunSection) -> Path:
+    """Tell where the store of an experiment file lies, if nobody says otherwise."""
+    return Path(path).parent / (run.store or f"runs/{Path(path).stem}.zarr")
 
 
 def _content(path: Path) -> dict[str, Any]:

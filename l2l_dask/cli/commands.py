@@ -11,9 +11,13 @@ import click
 
 STORE = click.argument("store", type=click.Path(path_type=Path))
 CLUSTER = click.option(
-    "--cluster", metavar="WHERE", help="local, serial, a scheduler's address (tcp://...) or a scheduler file."
+    "--cluster",
+    metavar="WHERE",
+    help="local, serial, slurm or another batch system, allocation, a TOML file, a scheduler's address or its file.",
 )
-WORKERS = click.option("--workers", type=click.IntRange(min=1), help="Local workers; one per core if not given.")
+WORKERS = click.option(
+    "--workers", type=click.IntRange(min=1), help="Local workers, one per core if not given; or worker jobs."
+)
 EVALUATIONS = click.option("--evaluations", type=click.IntRange(min=1), help="How many individuals to evaluate in all.")
 WALL_TIME = click.option(
     "--wall-time", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Ask no more after so many seconds."
@@ -46,12 +50,14 @@ def cli() -> None:
 @JSON
 def run(config: Path, report: bool, as_json: bool, **overrides: Any) -> None:
     """Run the experiment that the file CONFIG describes."""
+    from l2l_dask.cli.allocated import allocated
     from l2l_dask.cli.progress import bar, conclude
     from l2l_dask.experiment import Experiment
 
-    experiment = Experiment.from_config(config, **overrides)
-    with bar(experiment.store, lambda: experiment.explanation) as on_progress:
-        ended = experiment.run(on_progress=on_progress)
+    with allocated(overrides["cluster"], overrides["store"], config):
+        experiment = Experiment.from_config(config, **overrides)
+        with bar(experiment.store, lambda: experiment.explanation) as on_progress:
+            ended = experiment.run(on_progress=on_progress)
     conclude(ended, report=report, as_json=as_json)
 
 
@@ -89,10 +95,11 @@ def retry(store: Path, failed: bool, report: bool, as_json: bool, **options: Any
 
 
 def _go_on(store: Path, *, report: bool, as_json: bool, **options: Any) -> None:
+    from l2l_dask.cli.allocated import allocated
     from l2l_dask.cli.progress import bar, conclude
     from l2l_dask.experiment import Experiment
 
-    with bar(store) as on_progress:
+    with allocated(options["cluster"], store), bar(store) as on_progress:
         ended = Experiment.resume(store, on_progress=on_progress, **options)
     conclude(ended, report=report, as_json=as_json)
 

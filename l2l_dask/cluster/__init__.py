@@ -11,7 +11,7 @@ from distributed import Client
 
 from l2l_dask.cluster.local import connected, local
 from l2l_dask.cluster.systems import SYSTEMS
-from l2l_dask.config import ClusterSection
+from l2l_dask.config import ALLOCATION, ClusterSection
 from l2l_dask.errors import ClusterError
 
 __all__ = ["open"]
@@ -24,7 +24,8 @@ def open(section: ClusterSection, folder: Path) -> Iterator[tuple[Client, bool]]
     Parameters
     ----------
     section
-        Its ``profile`` is ``"local"``, a batch system, a scheduler's address, or a scheduler file. Where Dask itself is
+        Its ``profile`` is ``"local"``, a batch system, ``"allocation"`` (within :func:`.allocation.joined`), a
+        scheduler's address, or a scheduler file. Where Dask itself is
         configured to use a scheduler (``DASK_SCHEDULER_ADDRESS``), ``"local"`` means that one.
     folder
         Made for what the jobs of a batch system need and print.
@@ -46,6 +47,10 @@ def open(section: ClusterSection, folder: Path) -> Iterator[tuple[Client, bool]]
     elif configured in SYSTEMS:
         with _batch(section, folder) as client:
             yield client, False
+    elif configured == ALLOCATION:
+        from l2l_dask.cluster import allocation
+
+        yield allocation.client(), True
     else:
         with connected(configured) as client:
             yield client, False

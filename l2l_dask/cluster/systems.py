@@ -49,12 +49,12 @@ class System:
     def job_class(self) -> Any:
         """Import dask-jobqueue's class, and keep Python's own answer to Ctrl-C, which the import replaces."""
         module, _, name = self.job.partition(":")
-        with _sigint_kept():
+        with sigint_kept():
             return getattr(import_module(module), name)
 
 
 @contextmanager
-def _sigint_kept() -> Iterator[None]:
+def sigint_kept() -> Iterator[None]:
     before = signal.getsignal(signal.SIGINT)
     try:
         yield

@@ -1,0 +1,371 @@
+"""All nodes of one Slurm job as a cluster: each task of an ``srun`` runs the same command, and takes its own part.
+
+Task 0 is the scheduler, task 1 the driver, all others are workers, each with a slot for each of its cores. The parts
+are taken before anything of the experiment is opened, so that one process alone writes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from distributed import Client, Scheduler, Worker
+from distributed.core import rpc
+from distributed.diagnostics.plugin import SchedulerPlugin
+
+from l2l_dask.cluster import tls
+from l2l_dask.cluster.local import _SHIELD
+from l2l_dask.cluster.systems import SYSTEMS, sigint_kept
+from l2l_dask.config import ClusterSection
+from l2l_dask.errors import ClusterError
+
+with sigint_kept():
+    from dask_jobqueue.slurm import SLURMRunner
+
+_PATIENCE = 180.0  # seconds until all nodes have started their tasks, and see each other's files
+_GRACE = 10.0  # seconds in which a driver that lost its connection may come back
+_TTL = "60s"  # a node that is gone shows by its silence
+_NEVER = 1_000_000
+_FEWEST = 3
+_SCHEDULER, _DRIVER = 0, 1
+_TASK = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of an ``srun``.
+
+    Attributes
+    ----------
+    rank, tasks
+        Its number, and how many there are.
+    job, start
+        The job's id, and what no other start of tasks has: a job can have several, and begin again.
+    cores, memory, gpus
+        What it has: cores, bytes (None if Slurm does not say) and devices.
+    """
+
+    rank: int
+    tasks: int
+    job: str
+    start: str
+    cores: int = 1
+    memory: int | None = None
+    gpus: int = 0
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Task:
+        """Read what ``srun`` says.
+
+        Raises
+        ------
+        ClusterError
+            If this is no task of an ``srun``, or one of too few.
+        """
+        try:
+            job, step, rank, tasks = (environment[name] for name in _TASK)
+        except KeyError:
+            raise ClusterError(
+                "--cluster allocation: expected to be started by srun, got no task of one: in a job of at least "
+                f"{_FEWEST} tasks, `srun l2l run CONFIG --cluster allocation`; "
+                "`l2l batch-script CONFIG --kind allocation` prints a whole job"
+            ) from None
+        start = f"{job}-{environment.get('SLURM_RESTART_COUNT', '0')}-{step}"
+        cores = int(environment.get("SLURM_CPUS_PER_TASK", "1"))
+        gpus = len([device for device in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if device])
+        task = cls(int(rank), int(tasks), job, start, cores, _memory(cores, environment), gpus)
+        if task.tasks < _FEWEST:
+            task.refuse(
+                f"--cluster allocation: expected at least {_FEWEST} tasks (a scheduler, a driver, workers), got "
+                f"{task.tasks}: srun --ntasks={_FEWEST} or more"
+            )
+        return task
+
+    def refuse(self, message: str) -> NoReturn:
+        """End all tasks, of which one says why."""
+        if self.rank:
+            raise SystemExit(2)
+        raise ClusterError(message)
+
+    @property
+    def offers(self) -> dict[str, float]:
+        """Resources of a worker that is this task."""
+        return {"cores": float(self.cores)} | ({"GPU": float(self.gpus)} if self.gpus else {})
+
+
+def _memory(cores: int, environment: Mapping[str, str]) -> int | None:
+    mega = 2**20
+    with suppress(KeyError, ValueError):
+        return cores * int(environment["SLURM_MEM_PER_CPU"]) * mega
+    with suppress(KeyError, ValueError):  # of a node: a share of it
+        share = cores / int(environment["SLURM_CPUS_ON_NODE"])
+        return int(min(1.0, share) * int(environment["SLURM_MEM_PER_NODE"]) * mega) or None
+    return None
+
+
+_CLIENTS: list[Client] = []
+
+
+def client() -> Client:
+    """Return the client of this process, which is the driver of an allocation.
+
+    Raises
+    ------
+    ClusterError
+        If it is none.
+    """
+    if not _CLIENTS:
+        raise ClusterError(
+            'profile "allocation" is for the tasks of one srun: `srun l2l run CONFIG --cluster allocation`, or resume '
+            "STORE; elsewhere choose another one, such as --cluster local"
+        )
+    return _CLIENTS[-1]
+
+
+@contextmanager
+def joined(section: ClusterSection, folder: Path) -> Iterator[None]:
+    """Take this task's part: within the block it is the driver; all others end here, when the driver has ended.
+
+    Parameters
+    ----------
+    section
+        ``options["interface"]`` is the network interface to listen at; ``offers`` come on top of what Slurm tells.
+    folder
+        To be made, where all tasks see it: for the key, and the scheduler's address.
+
+    Raises
+    ------
+    ClusterError
+        If this is no task of an ``srun``, or one of too few, or the scheduler does not start.
+    """
+    task = Task.of(os.environ)
+    unknown = sorted(set(section.options) - {"interface"})
+    if unknown:
+        task.refuse(f"allocation: unknown option {unknown[0]!r}: expected interface; the rest are options of srun")
+    meeting = Meeting(folder / f"allocation-{task.start}", encrypted=section.tls)
+    if task.rank == _DRIVER:
+        with _connected(task, meeting) as connected:
+            _CLIENTS.append(connected)
+            try:
+                yield
+            finally:
+                _CLIENTS.remove(connected)
+        return
+    for name in ("distributed", "distributed.scheduler"):  # the driver says what there is to be said
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # srun hands them to all tasks: the driver obeys
+        signal.signal(number, _left_to_the_driver)
+    if task.rank == _SCHEDULER:
+        _schedule(task, meeting, section)
+    else:
+        _work(task, meeting, section)
+    raise SystemExit(0)
+
+
+def _left_to_the_driver(*_: object) -> None:
+    """Do nothing; unlike a signal that is ignored, one with a handler is no business of programs started here."""
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """A folder, which the scheduler makes, by which the tasks find and trust each other."""
+
+    folder: Path
+    encrypted: bool = True
+
+    @property
+    def secured(self) -> tls.Tls | None:
+        return tls.Tls(self.folder) if self.encrypted else None
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "scheduler.json"
+
+    def open(self, job: str) -> None:
+        """Make the folder; what earlier starts have left, which were killed, is removed."""
+        living = _jobs()
+        for other in self.folder.parent.glob("allocation-*"):
+            of = other.name.split("-")[1]
+            if of == job or (living is not None and of not in living):
+                shutil.rmtree(other, ignore_errors=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.encrypted:
+            tls.make(self.folder)
+
+    def tell(self, **content: str) -> None:
+        """Let the others know; they see it whole or not at all."""
+        partial = self.file.with_suffix(".part")
+        partial.write_text(json.dumps(content))
+        partial.replace(self.file)
+
+    async def address(self) -> str:
+        """Wait for the scheduler's address.
+
+        Raises
+        ------
+        ClusterError
+            If it does not come.
+        """
+        until = time.monotonic() + _PATIENCE
+        while time.monotonic() < until:
+            with suppress(OSError):
+                os.listdir(self.folder)  # has a network file system look again
+                told = json.loads(self.file.read_text())
+                if "error" in told:
+                    raise ClusterError(told["error"])
+                return str(told["address"])
+            await asyncio.sleep(0.2)
+        raise ClusterError(
+            f"task 0, the scheduler, did not start within {_PATIENCE:g} s: is {self.folder} on all nodes?"
+        )
+
+    def close(self) -> None:
+        """Leave nothing."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):
+            self.folder.parent.rmdir()  # if nothing else is in it
+
+
+def _jobs() -> set[str] | None:
+    """List the user's jobs; None if Slurm does not answer."""
+    try:
+        done = subprocess.run(SYSTEMS["slurm"].listing, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {line.split()[0] for line in done.stdout.splitlines() if line.strip()}
+
+
+class _Runner(SLURMRunner):
+    """dask-jobqueue's, with an address file that is whole and nobody else's, and with TLS where a client ends it."""
+
+    def __init__(self, task: Task, meeting: Meeting, **options: Any) -> None:
+        self._task, self._meeting = task, meeting
+        super().__init__(scheduler_file=str(meeting.file), **options)  # type: ignore[no-untyped-call]
+
+    async def get_role(self) -> Any:
+        for options in (self.scheduler_options, self.worker_options):
+            options.pop("scheduler_file", None)  # which Dask's scheduler would write, in pieces
+        self.world_size = self.n_workers = self._task.tasks
+        return await super().get_role()
+
+    async def get_scheduler_address(self) -> str:
+        return await self._meeting.address()
+
+    async def set_scheduler_address(self, scheduler: Scheduler) -> None:
+        scheduler.add_plugin(_WithDriver(scheduler))
+        self._meeting.tell(address=scheduler.address)
+
+    async def before_client_start(self) -> None:
+        security = self._meeting.secured
+        if security is not None:
+            arguments = security.security().get_connection_args("client")
+            self.scheduler_comm: Any = rpc(self.scheduler_address, connection_args=arguments)
+
+
+class _WithDriver(SchedulerPlugin):
+    """Ends a scheduler, and with it its workers, when its driver is gone, however that went."""
+
+    name = "l2l-with-driver"
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler, self._clients, self._last = scheduler, set[str](), time.monotonic() + _PATIENCE
+        asyncio.get_running_loop().call_later(_PATIENCE + _GRACE, self._look)
+
+    def add_client(self, scheduler: Scheduler, client: str) -> None:  # noqa: ARG002
+        self._clients.add(client)
+
+    def remove_client(self, scheduler: Scheduler, client: str) -> None:  # noqa: ARG002
+        self._clients.discard(client)
+        self._last = time.monotonic()
+        asyncio.get_running_loop().call_later(_GRACE, self._look)
+
+    def _look(self) -> None:
+        if not self._clients and time.monotonic() - self._last >= _GRACE - 1:
+            self._closing = asyncio.ensure_future(self._scheduler.close())
+
+
+class QuietWorker(Worker):
+    """A worker that leaves Ctrl-C, which ``srun`` hands to all that its tasks started, to the driver."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        with suppress(ValueError):  # not the main thread
+            signal.signal(signal.SIGINT, _left_to_the_driver)
+        super().__init__(*args, **options)
+
+
+def _schedule(task: Task, meeting: Meeting, section: ClusterSection) -> None:
+    meeting.open(task.job)
+    options = _common(meeting, section) | {
+        "allowed_failures": _NEVER,  # Dask counts whatever ends a worker against all that it had to do; we count
+        "worker_ttl": _TTL,
+        "dashboard": False,
+        "dashboard_address": "127.0.0.1:0",
+    }
+    try:
+        _Runner(task, meeting, scheduler_options=options)
+    except (OSError, ValueError, RuntimeError) as error:
+        meeting.tell(error=f"task 0, the scheduler, could not be started: {' '.join(str(error).split())}")
+        time.sleep(_GRACE)
+        raise SystemExit(2) from None  # the driver says why
+    finally:
+        meeting.close()
+
+
+def _work(task: Task, meeting: Meeting, section: ClusterSection) -> None:
+    options = _common(meeting, section) | {
+        "nthreads": task.cores,
+        "memory_limit": task.memory or "auto",
+        "resources": task.offers | dict(section.offers),
+        "death_timeout": _PATIENCE,
+        "worker_class": QuietWorker,
+        "silence_logs": logging.ERROR,
+        "dashboard": False,
+        "dashboard_address": "127.0.0.1:0",
+    }
+    with _SHIELD.up():
+        try:
+            _Runner(task, meeting, worker_class="distributed.Nanny", worker_options=options)
+        except (ClusterError, OSError, RuntimeError, TimeoutError) as error:
+            if meeting.file.exists():  # else it has ended before this one began
+                sys.stderr.write(f"l2l: task {task.rank}, a worker: {' '.join(str(error).split())}\n")
+            raise SystemExit(2) from None
+
+
+def _common(meeting: Meeting, section: ClusterSection) -> dict[str, Any]:
+    common: dict[str, Any] = {"protocol": "tls://" if meeting.encrypted else "tcp://"}
+    if section.options.get("interface"):
+        common["interface"] = section.options["interface"]
+    if meeting.encrypted:
+        common["security"] = tls.Tls(meeting.folder).security()
+    return common
+
+
+@contextmanager
+def _connected(task: Task, meeting: Meeting) -> Iterator[Client]:
+    runner = _Runner(task, meeting)
+    security: Any = meeting.secured.security() if meeting.secured else None
+    try:
+        try:
+            connected = Client(runner.scheduler_address, security=security, timeout=30, set_as_default=False)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise ClusterError(f"the scheduler, task 0, does not answer: {' '.join(str(error).split())}") from error
+        for name in ("distributed.batched", "distributed.client"):  # a lost connection, with tracebacks
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        with connected:
+            yield connected
+    finally:
+        with suppress(OSError, TimeoutError):
+            runner.close()
+        meeting.close()  # which the scheduler does too, unless it was killed
