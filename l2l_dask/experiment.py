@@ -193,7 +193,7 @@ class Experiment:
             bundle=bundle,
             show_output=show_output,
         )
-        written = folder / (read.run.store or f"runs/{Path(path).stem}.zarr")
+        written = config.store(Path(path).resolve(), read.run)
         problem = description.problem_of(changed, folder)
         return cls._of(Plan(changed, problem, changed.optimizer.name, folder, Path(store or written).absolute()))
 

@@ -12,10 +12,12 @@ def main() -> None:
     """Run the command line: bad input is one line and status 2, a failed experiment 1, an interrupted one 130."""
     import click
 
+    from l2l_dask.cli.batch_script import batch_script
     from l2l_dask.cli.commands import cli
     from l2l_dask.cli.service import service
 
     cli.add_command(service)
+    cli.add_command(batch_script)
 
     try:
         raise SystemExit(cli.main(prog_name="l2l", standalone_mode=False))
