@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from multiprocessing import Pipe
@@ -56,6 +56,8 @@ class Child:
         Where its temporary files go; the system's place for them if None.
     on_report
         Called with what evaluations report while they run, on the thread that evaluates.
+    environment
+        Variables of its own.
     """
 
     def __init__(
@@ -65,8 +67,12 @@ class Child:
         memory_limit: int = 0,
         folder: str | None = None,
         on_report: Callable[[Report], None] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._payload, self._on_report = payload, on_report
+        self._environment = dict(environment or {})
+        if payload.threads:
+            self._environment |= dict.fromkeys(_THREADS, str(payload.threads))
         self._timeout = math.inf if timeout is None else timeout
         self._memory_limit = memory_limit
         self._connection: Connection | None = None
@@ -180,7 +186,7 @@ class Child:
                 stdout=self._output,
                 stderr=self._output,
                 start_new_session=True,
-                env=os.environ | dict.fromkeys(_THREADS, str(self._payload.threads)) if self._payload.threads else None,
+                env=os.environ | self._environment if self._environment else None,
             )
         ours.send_bytes(pickle.dumps(self._payload))
         patience = max(self._timeout, _SETUP)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import pickle
 import queue
 import signal
@@ -17,17 +18,54 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from distributed import Reschedule, Worker, WorkerPlugin, get_worker
 
 from l2l_dask.child import Payload
 from l2l_dask.evaluation import Candidate, Evaluation
+from l2l_dask.leaving import post_of
 from l2l_dask.process import Child, ClosedError
 from l2l_dask.reports import Point, Report
 
 _PACE = 0.05  # seconds between two messages with reports: what comes meanwhile travels together
+_TOLD = 0.2  # seconds in which a message reaches the scheduler, whatever happens to this worker then
+_DEVICES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+
+
+class Terms(NamedTuple):
+    """On what terms a future is to be evaluated.
+
+    Attributes
+    ----------
+    number, needs
+        The seconds that an evaluation may need, and a number by which the newest word of that is known.
+    alone
+        Whether nothing else may run on the worker meanwhile.
+    """
+
+    number: int = 0
+    needs: float = 0.0
+    alone: bool = False
+
+
+class CutError(Exception):
+    """An evaluation was ended because the job of its worker was about to be.
+
+    Attributes
+    ----------
+    seconds
+        How long it had run.
+    whole
+        How long it might have, on a worker that is fresh.
+    fresh
+        Whether this was one.
+    """
+
+    def __init__(self, seconds: float, whole: float, fresh: bool) -> None:
+        super().__init__(seconds, whole, fresh)
+        self.seconds, self.whole, self.fresh = seconds, whole, fresh
 
 
 class EvaluationPlugin(WorkerPlugin):
@@ -43,17 +81,27 @@ class EvaluationPlugin(WorkerPlugin):
         Seconds per evaluation; None for no limit.
     resources
         What one evaluation takes of the worker's.
+    memory
+        Bytes that one evaluation may use; None for its share of the worker's limit.
     local
         Whether the worker belongs to the driver's own terminal: then Ctrl-C is the driver's business.
     """
 
     def __init__(
-        self, name: str, payload: Payload, timeout: float | None, resources: Mapping[str, float], *, local: bool
+        self,
+        name: str,
+        payload: Payload,
+        timeout: float | None,
+        resources: Mapping[str, float],
+        *,
+        memory: int | None = None,
+        local: bool,
     ) -> None:
         self.name = name
         self._payload = payload
         self._timeout = timeout
         self._resources = resources
+        self._memory = memory
         self._local = local
 
     def setup(self, worker: Worker) -> None:
@@ -65,34 +113,86 @@ class EvaluationPlugin(WorkerPlugin):
         self._outbox_lock, self._sent = threading.Lock(), -_PACE
         offered = {"nthreads": worker.state.nthreads, "resources": worker.state.total_resources}
         slots = max(1, slots_of(offered, self._resources))
-        limit = int((worker.memory_manager.memory_limit or 0) / slots)
-        self._children: queue.LifoQueue[Child] = queue.LifoQueue()
-        folder = worker.local_directory  # Dask clears it up, should the worker be killed
-        self._all = [Child(self._payload, self._timeout, limit, folder, self._relay) for _ in range(slots)]
-        for child in self._all:
-            self._children.put(child)
+        self._limit = self._memory or int((worker.memory_manager.memory_limit or 0) / slots)
+        self._free: queue.LifoQueue[int] = queue.LifoQueue()
+        self._all = [self._child(slot) for slot in range(slots)]
+        for slot in range(slots):
+            self._free.put(slot)
+        self._at: dict[str, Child] = {}  # by the keys of what they evaluate
+        self._withdrawn: set[str] = set()
+        self._post = post_of(worker)
+        self._post.join(self.name, self._close)
+
+    def _child(self, slot: int) -> Child:
+        folder = self._worker.local_directory  # Dask clears it up, should the worker be killed
+        devices = devices_of(slot, self._resources, os.environ)
+        return Child(self._payload, self._timeout, self._limit, folder, self._relay, devices)
 
     def teardown(self, worker: Worker) -> None:  # noqa: ARG002
         self._sent = math.inf
+        self._post.quit(self.name)
+        self._close()
+
+    def _close(self) -> None:
         with ThreadPoolExecutor(len(self._all)) as together:  # each may be given a moment to end by itself
             for closed in [together.submit(child.close) for child in self._all]:
                 with suppress(OSError):
                     closed.result()
 
-    def evaluate(self, candidates: list[Candidate]) -> list[Evaluation]:
-        """Evaluate in a free child process; what has not begun after a second is left out, as Child.evaluate says."""
-        child = self._children.get()
+    def evaluate(self, key: str, candidates: list[Candidate], terms: Terms) -> list[Evaluation]:
+        """Evaluate in a free child process; what has not begun after a second is left out, as Child.evaluate says.
+
+        Raises
+        ------
+        Reschedule
+            If another worker is to do it: this one would come to its end before, or is leaving.
+        CutError
+            If it was ended because this worker came to its end.
+        """
+        needs = self._post.expect(self.name, terms.number, terms.needs) * max(c.repeats for c in candidates)
+        if not self._post.gate.enter(alone=terms.alone):
+            raise Reschedule
         try:
-            return [replace(e, worker=self._worker_name) for e in child.evaluate(candidates)]
-        except ClosedError as error:  # the worker is leaving: another one can
-            raise Reschedule from error
+            if not self._post.may_begin(needs):
+                self._post.leave()
+                raise Reschedule
+            if terms.alone:
+                self._worker.log_event(self.name, {"worker": self._worker.address, "alone": key})
+                time.sleep(_TOLD)
+            return self._evaluate(key, candidates)
         finally:
-            self._children.put(child)
+            self._post.gate.leave()
+
+    def _evaluate(self, key: str, candidates: list[Candidate]) -> list[Evaluation]:
+        slot, begun = self._free.get(), time.time()
+        self._at[key] = child = self._all[slot]
+        try:
+            if key in self._withdrawn:
+                time.sleep(_TOLD)  # the scheduler is about to forget it
+                raise Reschedule
+            return [replace(e, worker=self._worker_name) for e in child.evaluate(candidates)]
+        except ClosedError as error:
+            life = self._post.life
+            if self._post.cutting and life is not None:
+                raise CutError(time.time() - begun, life.whole, life.fresh(begun)) from error
+            raise Reschedule from error  # the worker is leaving: another one can
+        finally:
+            del self._at[key]
+            if key in self._withdrawn:
+                child.close()
+                self._all[slot] = self._child(slot)
+            self._free.put(slot)
 
     def stop(self, ids: list[int]) -> None:
         """Let individuals stop at their next reports, those of them that are evaluated here."""
         for child in self._all:
             child.stop(ids)
+
+    def withdraw(self, keys: list[str]) -> None:
+        """End the evaluation of futures that were given up, and begin none of them."""
+        self._withdrawn.update(keys)
+        for child in [child for key in keys if (child := self._at.get(key)) is not None]:
+            child.close()
 
     def _relay(self, report: Report) -> None:
         """Take a report, on a thread that evaluates, for the next message."""
@@ -140,6 +240,28 @@ def slots_of(worker: Mapping[str, Any], resources: Mapping[str, float]) -> int:
     )
 
 
+def devices_of(slot: int, resources: Mapping[str, float], environment: Mapping[str, str]) -> dict[str, str]:
+    """Tell which of its worker's GPUs a child process may see, as variables of its environment.
+
+    Parameters
+    ----------
+    slot
+        The number of the child process, from 0.
+    resources
+        What one evaluation takes: half a ``GPU`` is one that two of them share.
+    environment
+        The worker's.
+    """
+    taken = resources.get("GPU", 0)
+    shares = {}
+    for variable in _DEVICES:
+        devices = [device for device in environment.get(variable, "").split(",") if device]
+        if taken and devices:
+            first, n = int(slot * taken + 1e-9), max(1, math.ceil(taken))
+            shares[variable] = ",".join(devices[i % len(devices)] for i in range(first, first + min(n, len(devices))))
+    return shares
+
+
 def packed(points: Sequence[Point]) -> bytes:
     """Pack points: the scheduler keeps a thousand messages, which a flood of reports would make large."""
     return np.array(points, dtype="<f8").tobytes()
@@ -156,10 +278,18 @@ def stop(plugin: str, ids: list[int], dask_worker: Worker) -> None:
         cast(EvaluationPlugin, found).stop(ids)
 
 
-def evaluate(plugin: str, candidates: bytes) -> list[Evaluation]:
+def withdraw(plugin: str, keys: list[str], dask_worker: Worker) -> None:
+    """End the evaluation of futures that were given up."""
+    found = dask_worker.plugins.get(plugin)
+    if found is not None:
+        cast(EvaluationPlugin, found).withdraw(keys)
+
+
+def evaluate(plugin: str, candidates: bytes, terms: Terms) -> list[Evaluation]:
     """Evaluate pickled candidates on the worker that runs this; the function that is submitted to Dask.
 
     In the candidates' order, and at least one: those that have not begun after a second are left out.
     """
-    found = cast(EvaluationPlugin, get_worker().plugins[plugin])
-    return found.evaluate(pickle.loads(candidates))
+    here = get_worker()
+    found = cast(EvaluationPlugin, here.plugins[plugin])
+    return found.evaluate(str(here.get_current_task()), pickle.loads(candidates), terms)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import math
+import logging
 import pickle
 import threading
 import time
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, TypeAlias
+from typing import Any
 
 import distributed
 from distributed import Client, as_completed
@@ -25,16 +25,18 @@ from l2l_dask.child import Payload
 from l2l_dask.errors import ClusterError, LostError
 from l2l_dask.evaluating import Where, described
 from l2l_dask.evaluation import Candidate, Evaluation, Status
+from l2l_dask.executors import leftovers, topics
 from l2l_dask.executors.base import Executor
+from l2l_dask.executors.deaths import Accounts
+from l2l_dask.executors.fetching import Future, fetched, reason_of
+from l2l_dask.executors.needs import Needs
+from l2l_dask.executors.offer import Offer
 from l2l_dask.executors.sizing import Sizing
 from l2l_dask.optimizee import Optimizee
 from l2l_dask.reports import Report
 
-Future: TypeAlias = distributed.Future[Any]
-
-_LOOK = 1.0
+_log = logging.getLogger(__name__)
 _START = 60.0  # seconds that the workers may take to get ready
-_PATIENCE = 3.0  # seconds that the scheduler may take to answer
 _HURRY = 1.0  # seconds that all results of one moment may take together
 _APART = 0.01
 
@@ -59,6 +61,10 @@ class Dask(Executor):
         What one evaluation takes of its worker's.
     show_output
         Whether what evaluations print is to come out of their workers.
+    memory
+        Bytes that one evaluation may use; None for its share of its worker's limit.
+    losses
+        An individual is set aside when so many workers were lost while they evaluated it.
     """
 
     client: Client
@@ -69,25 +75,28 @@ class Dask(Executor):
     bundle: bool = False
     resources: Mapping[str, float] = field(default_factory=dict)
     show_output: bool = False
+    memory: int | None = None
+    losses: int = 3
     threaded = True
 
     def __post_init__(self) -> None:
         self._inbox: SimpleQueue[list[Evaluation] | None] = SimpleQueue()
         self._in_flight: dict[Future, tuple[list[Candidate], float]] = {}
         self._sizing = Sizing(1, bundle=self.bundle)
-        self._slots = 0
-        self._looked = -math.inf
+        self._offer = Offer(self.client, self.resources)
+        self._needs = Needs(self.timeout)
+        self._accounts = Accounts(self.losses)
         self._closed = False
         self._completed = as_completed([], loop=self.client.loop, raise_errors=False)
         self._something = threading.Event()
         self._lost = ""
         self._defect: Exception | None = None
-        self._topic = ""  # of the reports
+        self._plugin = ""  # also the topic of what workers tell
         self._count = itertools.count()
         self._reports: SimpleQueue[Report] = SimpleQueue()
 
     def start(self, optimizee: Optimizee, where: Where) -> None:
-        self._require_resources()
+        self._offer.require()
         size = optimizee.batch_size
         threads = int(self.resources.get("cores", 0))
         payload = Payload(
@@ -101,9 +110,13 @@ class Dask(Executor):
         )
         self._sizing = Sizing(size, bundle=self.bundle)
         self._plugin = f"l2l-{where.uuid}-{where.epoch}"
-        plugin = worker.EvaluationPlugin(self._plugin, payload, self.timeout, self.resources, local=self.local)
+        plugin = worker.EvaluationPlugin(
+            self._plugin, payload, self.timeout, self.resources, memory=self.memory, local=self.local
+        )
+        self.client.subscribe_topic(self._plugin, self._hear)
+        topics.subscribe(self.client, "all", self._mourn)
         aside = Aside("l2l-start")
-        aside.do(partial(self._clear, f"l2l-{where.uuid}-"))
+        aside.do(partial(leftovers.clear, self.client, f"l2l-{where.uuid}-"))
         registered = aside.do(partial(self.client.register_plugin, plugin, name=self._plugin))
         try:
             registered.result(_START)
@@ -119,9 +132,6 @@ class Dask(Executor):
             ) from error
         finally:
             aside.end()
-        if where.reports:
-            self._topic = self._plugin
-            self.client.subscribe_topic(self._topic, self._hear)
         self._collector = threading.Thread(target=self._collect, name="l2l-collector", daemon=True)
         self._collector.start()
 
@@ -130,56 +140,11 @@ class Dask(Executor):
         scheduler: Any = self.client.scheduler
         return str(scheduler.address)
 
-    def _clear(self, prefix: str) -> None:
-        """End what a driver of the same store that was killed left on the workers."""
-        try:
-            left = self.client.run_on_scheduler(
-                lambda dask_scheduler: [name for name in dask_scheduler.worker_plugins if name.startswith(prefix)]
-            )
-        except (OSError, ValueError):  # it is far too busy, or runs no code from elsewhere
-            return
-        for name in left:
-            self._unregister(name)
-            self._forget_reports(name)
-
-    def _unregister(self, plugin: str) -> None:
-        scheduler: Any = self.client.scheduler
-        with suppress(OSError, ValueError):  # a cluster that is gone has nothing left to end
-            self.client.sync(scheduler.unregister_worker_plugin, name=plugin, callback_timeout=_PATIENCE)
-
-    def _require_resources(self) -> None:
-        """Refuse workers on which no evaluation would ever start; where there are none yet, they may bring enough."""
-        scheduler: Any = self.client.scheduler
-        if not self.resources or self.slots:
-            return
-        try:
-            workers = self.client.sync(scheduler.identity, callback_timeout=_PATIENCE)["workers"].values()
-        except (TimeoutError, OSError):  # which shows in a moment
-            return
-        if workers:
-            needed = " ".join(f"{name}={amount:g}" for name, amount in self.resources.items())
-            offered = next(iter(workers))["resources"] or "none"
-            raise ClusterError(
-                f"no worker at {self._address} offers the resources that an evaluation takes ({needed}; one has "
-                f"{offered}): start them with `dask worker --resources '{needed}'`"
-            )
-
     @property
     def slots(self) -> int:
-        if time.monotonic() - self._looked > _LOOK:
-            self._looked = time.monotonic()
-            try:
-                scheduler: Any = self.client.scheduler
-                if self.resources:
-                    workers = self.client.sync(scheduler.identity, callback_timeout=_PATIENCE)["workers"].values()
-                    self._slots = sum(worker.slots_of(each, self.resources) for each in workers)
-                else:
-                    self._slots = sum(self.client.sync(scheduler.ncores, callback_timeout=_PATIENCE).values())
-            except TimeoutError:
-                pass  # a busy scheduler; a lost one shows in collect
-            except OSError as error:
-                self._lost = str(error)
-        return self._slots
+        slots = self._offer.slots
+        self._lost = self._lost or self._offer.lost
+        return slots
 
     @property
     def capacity(self) -> int:
@@ -190,14 +155,18 @@ class Dask(Executor):
         return self._sizing.per_future
 
     def submit(self, candidates: Sequence[Candidate]) -> None:
-        self._submit(self._sizing.pieces(candidates, self._slots, len(self._in_flight)))
+        self._submit(self._sizing.pieces(candidates, self._offer.known, len(self._in_flight)))
 
-    def _submit(self, pieces: list[list[Candidate]]) -> None:
+    def _submit(self, pieces: list[list[Candidate]], *, alone: bool = False) -> None:
         keys = [f"{self._plugin}-{piece[0].id}-{piece[0].attempt}-{next(self._count)}" for piece in pieces]
         packed = [pickle.dumps(piece) for piece in pieces]
         taken = dict(self.resources) or None
-        plugins = [self._plugin] * len(keys)
-        futures = self.client.map(worker.evaluate, plugins, packed, key=keys, pure=False, resources=taken)
+        plugins, terms = [self._plugin] * len(keys), worker.Terms(self._needs.number, self._needs.seconds, alone)
+        if alone:
+            self._accounts.suspects.put_apart(keys)
+        futures = self.client.map(
+            worker.evaluate, plugins, packed, [terms] * len(keys), key=keys, pure=False, resources=taken
+        )
         now = time.time()
         for future, piece in zip(futures, pieces, strict=True):
             self._in_flight[future] = piece, now
@@ -216,11 +185,12 @@ class Dask(Executor):
 
     def _receive(self, futures: list[Future]) -> None:
         """Hand on what has ended; a result that is slow to come, or that cannot be read, keeps no other waiting."""
+        futures = [f for f in futures if f in self._in_flight]  # the others were given up
         good = [f for f in futures if f.status == "finished"]
         results: dict[Any, list[Evaluation] | None] = {}
         try:
             if good:
-                results = self.client.sync(self._fetch, good, callback_timeout=_HURRY)
+                results = self.client.sync(fetched, self.client, good, callback_timeout=_HURRY)
         except Exception:
             loop: Any = self.client.loop
             for n, future in enumerate(good):  # apart, so that Dask does not make one of them
@@ -233,20 +203,10 @@ class Dask(Executor):
             if failed is not None:
                 self._inbox.put(self._ended(future, failed))
 
-    async def _fetch(self, futures: list[Future]) -> dict[Any, list[Evaluation] | None]:
-        """Gather results; None for one that is none any more."""
-        by_key = {future.key: future for future in futures}
-        # Dask makes one of gathers that begin together. If that is cancelled before it has begun, all later ones wait
-        # for it and are cancelled too, for ever: so whatever waits for a gather may be cancelled, but never the gather.
-        gathering = asyncio.ensure_future(self.client.gather(by_key, errors="skip", asynchronous=True))
-        gathering.add_done_callback(lambda done: done.cancelled() or done.exception())
-        results: dict[Any, list[Evaluation] | None] = await asyncio.shield(gathering)
-        return results
-
     async def _receive_alone(self, future: Future, delay: float) -> None:
         await asyncio.sleep(delay)
         try:
-            result = (await self._fetch([future]))[future.key]
+            result = (await fetched(self.client, [future]))[future.key]
         except asyncio.CancelledError:  # Dask had made it one with a gather that took too long: once more
             result = None
         except OSError as error:
@@ -256,7 +216,7 @@ class Dask(Executor):
             result = self._failed(future, f"the result cannot be read: {described(error)}")
         if result is None:
             self._await([future])
-        else:
+        elif future in self._in_flight:
             self._inbox.put(self._ended(future, result))
 
     def _await(self, futures: list[Future]) -> None:
@@ -265,32 +225,47 @@ class Dask(Executor):
 
     def _ended(self, future: Future, results: list[Evaluation]) -> list[Evaluation]:
         """Forget a future; what a bundle that took too long did not begin goes into others."""
-        candidates, submitted = self._in_flight.pop(future)
-        future.release()
+        candidates, submitted = self._taken(future)
+        if not candidates:
+            return []
         self._sizing.note(results)
+        self._needs.note(candidates, results)
         ended = {e.id for e in results}
+        self._accounts.suspects.ended(ended)
         left = [c for c in candidates if c.id not in ended]
         if left:
             self.submit(left)
         return [replace(e, submitted=submitted) for e in results]
 
+    def _taken(self, future: Future) -> tuple[list[Candidate], float]:
+        """Forget a future, and return what it was of and when it was submitted: of nothing if another thread did so."""
+        taken = self._in_flight.pop(future, ([], time.time()))
+        self._accounts.suspects.gone(str(future.key))
+        future.release()
+        return taken
+
     def _failed(self, future: Future, reason: str, status: Status = Status.FAILED) -> list[Evaluation]:
-        candidates, _ = self._in_flight[future]
+        candidates, _ = self._in_flight.get(future, ([], 0.0))
         return [Evaluation(c.id, status, c.attempt, error=reason) for c in candidates]
 
     def _without_result(self, future: Future) -> list[Evaluation] | None:
         """Decide what becomes of a future without a result; None if there will be one."""
+        candidates, _ = self._in_flight.get(future, ([], 0.0))
+        if not candidates:  # another thread gave it up
+            return None
         if future.status == "error":
             error: Any = future.exception()
+            if isinstance(error, worker.CutError):
+                return self._cut(future, candidates, error)
             if type(error).__name__ != "KilledWorker":
                 return self._failed(future, described(error))
-            if len(self._in_flight[future][0]) == 1:
+            if len(candidates) == 1:
                 return self._failed(future, f"KilledWorker: {error}", Status.CRASHED)
             self._submit_again(future)  # one by one: who did it?
         elif future.status != "cancelled":  # its result was lost: it is computed again
             self._await([future])
         elif not self._closed:
-            if _reason(future) == "scheduler-connection-lost" or self.client.status != "running":
+            if reason_of(future) == "scheduler-connection-lost" or self.client.status != "running":
                 self._give_up(OSError("the connection to it broke"))
             else:
                 self._submit_again(future)
@@ -298,10 +273,47 @@ class Dask(Executor):
 
     def _submit_again(self, future: Future) -> None:
         """Submit the candidates of a future once more, each by itself."""
-        candidates, _ = self._in_flight[future]
+        candidates, _ = self._taken(future)
         self._submit([[candidate] for candidate in candidates])
-        del self._in_flight[future]
-        future.release()
+
+    def _cut(self, future: Future, candidates: list[Candidate], error: worker.CutError) -> list[Evaluation] | None:
+        """Decide what becomes of an evaluation that the end of its worker's job ended."""
+        self._needs.saw(error.seconds / max(c.repeats for c in candidates))
+        if error.fresh and len(candidates) <= self._sizing.batch_size:
+            reason = f"TimeoutError: took longer than a worker job lives ({error.whole:.0f} s)"
+            return self._failed(future, f"{reason}: give worker jobs more walltime", Status.TIMED_OUT)
+        self._submit_again(future)
+        return None
+
+    def _mourn(self, event: tuple[float, Any]) -> None:
+        """Take word of the loss of a worker, on the client's own thread, and let no evaluation cause more than so many.
+
+        Dask evaluates again by itself, as often as it is let, whatever a worker was lost with.
+        """
+        now, message = event
+        if self._closed or not isinstance(message, dict) or message.get("action") != "remove-worker":
+            return
+        keys = message["processing-tasks"]
+        futures = {str(f.key): (f, taken[0]) for f, taken in list(self._in_flight.items()) if f.key in keys}
+        verdict = self._accounts.lost(now, message, {key: [c.id for c in held] for key, (_, held) in futures.items()})
+        given_up = [*verdict.apart, *verdict.condemned]
+        for key, losses in verdict.condemned.items():
+            reason = f"WorkerLostError: each worker that evaluated it was lost: {', '.join(losses)}"
+            future = futures[key][0]
+            self._inbox.put(self._ended(future, self._failed(future, reason, Status.CRASHED)))
+        for key, pieces in verdict.apart.items():
+            by_id = {c.id: c for c in self._taken(futures[key][0])[0]}
+            self._submit([[by_id[id] for id in ids] for ids in pieces if by_id], alone=True)
+        if given_up:
+            loop: Any = self.client.loop
+            loop.add_callback(self._withdraw, given_up)
+
+    async def _withdraw(self, keys: list[str]) -> None:
+        """Let no worker go on with futures that were given up: it could be lost with them."""
+        await asyncio.sleep(_APART)  # the scheduler is to forget them first
+        with suppress(OSError, ValueError, KeyError):
+            told: Any = self.client.run(worker.withdraw, self._plugin, keys, on_error="ignore")
+            await told
 
     def _give_up(self, error: Exception) -> None:
         """Let :meth:`collect` raise."""
@@ -327,7 +339,13 @@ class Dask(Executor):
 
     def _hear(self, event: tuple[float, Any]) -> None:
         """Take a message of a worker, on the client's own thread."""
-        message = event[1]
+        now, message = event
+        self._accounts.hear(now, message)
+        warning = self._needs.warning(message["whole"]) if "whole" in message else ""
+        if warning:
+            _log.warning(warning)
+        if "reports" not in message:
+            return
         for id, first, points in message["reports"]:
             self._reports.put(Report(id, first, worker.unpacked(points), message["worker"]))
         self._inbox.put(None)
@@ -358,24 +376,7 @@ class Dask(Executor):
             return
         if self._in_flight:
             self.client.cancel(list(self._in_flight), force=True)
-        if self._topic:
-            self.client.unsubscribe_topic(self._topic)
-        self._unregister(self._plugin)
-        self._forget_reports(self._topic)
-
-    def _forget_reports(self, topic: str) -> None:
-        """Let the scheduler forget the latest messages of a topic, which it would keep as long as it lives."""
-        with suppress(Exception):  # Dask has no public way: another version's scheduler keeps them
-            if topic:
-                self.client.run_on_scheduler(lambda dask_scheduler: dask_scheduler._broker.truncate(topic))
-
-
-def _reason(future: Future) -> str:
-    """Say why a future was cancelled."""
-    try:
-        future.result(timeout=_PATIENCE)
-    except distributed.CancelledError as error:
-        return str(getattr(error, "reason", ""))
-    except Exception:
-        return ""
-    return ""
+        if self._plugin:
+            self.client.unsubscribe_topic(self._plugin)
+            topics.unsubscribe(self.client, "all", self._mourn)
+            leftovers.end(self.client, self._plugin)

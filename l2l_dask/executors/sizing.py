@@ -27,12 +27,14 @@ class Sizing:
 
     Attributes
     ----------
+    batch_size : int
+        As above.
     per_future : int
         How many individuals share a future.
     """
 
     def __init__(self, batch_size: int, *, bundle: bool) -> None:
-        self._batch_size, self._bundle = batch_size, bundle
+        self.batch_size, self._bundle = batch_size, bundle
         self._seconds = math.nan  # of one individual
         self.per_future = batch_size
 
@@ -45,8 +47,8 @@ class Sizing:
         self._seconds = (1 - _WEIGHT) * self._seconds + _WEIGHT * took if known else took
         if self._bundle:
             wanted = min(_LASTING / max(self._seconds, 1e-9), 2 * self.per_future, _MOST)
-            size = self._batch_size * max(1, int(wanted / self._batch_size))
-            if size == self._batch_size or abs(size - self.per_future) > _SLACK * self.per_future:
+            size = self.batch_size * max(1, int(wanted / self.batch_size))
+            if size == self.batch_size or abs(size - self.per_future) > _SLACK * self.per_future:
                 self.per_future = size
 
     def futures(self, slots: int) -> int:
@@ -54,7 +56,7 @@ class Sizing:
         if math.isnan(self._seconds):
             return slots
         reserve = min(_DEEPEST_RESERVE, _LATENCY / max(self._seconds * self.per_future, 1e-9))
-        if self.per_future > self._batch_size:
+        if self.per_future > self.batch_size:
             reserve = max(1.0, reserve)
         return slots + int(slots * reserve)
 
@@ -65,8 +67,8 @@ class Sizing:
     def pieces(self, candidates: Sequence[Candidate], slots: int, under_way: int) -> list[list[Candidate]]:
         """Share candidates out among futures, so that none of the slots is idle while others have several to do."""
         size = self.per_future
-        if size > self._batch_size:
+        if size > self.batch_size:
             free = max(1, self.futures(slots) - under_way)
             even = math.ceil(len(candidates) / free)
-            size = self._batch_size * max(1, math.ceil(min(size, even) / self._batch_size))
+            size = self.batch_size * max(1, math.ceil(min(size, even) / self.batch_size))
         return [list(candidates[i : i + size]) for i in range(0, len(candidates), size)]

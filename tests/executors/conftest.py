@@ -27,27 +27,38 @@ store = "a.zarr"
 
 
 class Cluster:
-    """A scheduler and two workers, in processes of their own, whose current folder is ``folder``."""
+    """A scheduler and some workers, in processes of their own, whose current folder is ``folder``."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, workers=2):
         self._folder = folder
         self._file = folder / "scheduler.json"
         options = ["--no-dashboard", "--scheduler-file", str(self._file), "--host", "127.0.0.1"]
+        begun = time.monotonic()
         self.scheduler = self._start("dask_scheduler", *options, "--port", "0")
         self.wait_until(self._is_written)
+        self.patience = 3 * (time.monotonic() - begun)  # a worker takes no longer to start, on this machine as it is
         self.address = json.loads(self._file.read_text())["address"]
-        options += ["--nthreads", "1", "--local-directory", str(folder)]
-        self.workers = [self._start("dask_worker", *options) for _ in range(2)]
+        self.workers = []
+        for _ in range(workers):
+            self.start_worker()
+
+    def start_worker(self, threads=1, *options, **environment):
+        """Start a worker, which has a nanny, and return the latter's process."""
+        common = ["--no-dashboard", "--scheduler-file", str(self._file), "--host", "127.0.0.1"]
+        common += ["--nthreads", str(threads), "--local-directory", str(self._folder)]
+        self.workers.append(self._start("dask_worker", *common, *options, **environment))
+        return self.workers[-1]
 
     def _is_written(self):
         with contextlib.suppress(OSError, ValueError):
             return bool(json.loads(self._file.read_text())["address"])
         return False
 
-    def _start(self, program, *options):
+    def _start(self, program, *options, **environment):
         return subprocess.Popen(
             [sys.executable, "-P", "-m", f"distributed.cli.{program}", *options],
             cwd=self._folder,
+            env=os.environ | environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -94,6 +105,14 @@ class Cluster:
 def own_cluster(tmp_path_factory):
     """A cluster that a test may break."""
     cluster = Cluster(tmp_path_factory.mktemp("own-cluster"))
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def empty_cluster(tmp_path_factory):
+    """A scheduler, to which a test adds workers as it likes."""
+    cluster = Cluster(tmp_path_factory.mktemp("empty-cluster"), workers=0)
     yield cluster
     cluster.close()
 

@@ -166,4 +166,4 @@ def test_a_bundle_whose_worker_dies_is_split_and_only_the_culprit_is_recorded_as
         2: Status.DONE,
         3: Status.DONE,
     }
-    assert next(e.error for e in ended if e.id == 1).startswith("KilledWorker")
+    assert next(e.error for e in ended if e.id == 1).startswith(("WorkerLostError: ", "KilledWorker: "))

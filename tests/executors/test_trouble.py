@@ -220,7 +220,7 @@ def test_a_result_that_cannot_be_read_is_a_failure_and_harms_no_other(client, st
         def __reduce__(self):
             return exec, (f"import os\nif os.getpid() == {home}: raise RuntimeError('of another release')",)
 
-    def evaluate(plugin, packed):
+    def evaluate(plugin, packed, terms):
         (candidate,) = pickle.loads(packed)
         done = Evaluation(candidate.id, Status.DONE, candidate.attempt, (0.5,))
         return Unreadable() if candidate.id == 1 else [done]

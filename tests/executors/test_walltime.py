@@ -1,0 +1,180 @@
+"""Workers that come to the ends of their batch jobs, and evaluations that take their workers with them."""
+
+import contextlib
+import itertools
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from distributed import Client
+
+from l2l_dask import FunctionOptimizee, Real, Space, minimize
+from l2l_dask.evaluating import Where
+from l2l_dask.evaluation import Candidate, Status
+from l2l_dask.executors.dask import Dask
+from l2l_dask.walltime import LEAVING
+
+
+@pytest.fixture
+def client(empty_cluster):
+    with Client(empty_cluster.address) as client:
+        yield client
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """What has begun, in its order: individual, time, the process id of its worker."""
+    log = tmp_path / "begun"
+    log.touch()
+    return lambda: [(int(id), float(at), int(pid)) for id, at, pid in map(str.split, log.read_text().splitlines())]
+
+
+@pytest.fixture
+def start(client, tmp_path):
+    """Start an executor that evaluates x in x seconds; a negative x kills the worker after that."""
+    executors, log = [], str(tmp_path / "begun")
+
+    def function(params, context):
+        guard = os.getppid()
+        worker = int(Path(f"/proc/{guard}/stat").read_text().rpartition(")")[2].split()[1])
+        with open(log, "a") as file:
+            file.write(f"{context.id} {time.time()} {worker}\n")
+        time.sleep(abs(params["x"]))
+        if params["x"] < 0:
+            os.kill(worker, signal.SIGKILL)
+            time.sleep(60)
+        return params["x"]
+
+    def start(**options):
+        executors.append(Dask(client, **options))
+        optimizee = FunctionOptimizee(function, Space({"x": Real(-1, 100)}), minimize("f"))
+        executors[-1].start(optimizee, Where("nowhere.zarr", "walltime", len(executors)))
+        return executors[-1]
+
+    yield start
+    for executor in executors:
+        executor.close()
+
+
+def collected(executor, n, seconds=60):
+    ended, until = [], time.monotonic() + seconds
+    while len(ended) < n:
+        assert time.monotonic() < until, f"only {ended} came"
+        ended += executor.collect(0.1)
+    return {e.id: e for e in ended}
+
+
+def drive(executor, candidates):
+    """Evaluate as many at once as there are slots."""
+    ended, submitted, candidates = {}, 0, iter(candidates)
+    candidate = next(candidates, None)
+    while candidate is not None or len(ended) < submitted:
+        if candidate is not None and executor.slots > submitted - len(ended):
+            executor.submit([candidate])
+            submitted, candidate = submitted + 1, next(candidates, None)
+        else:
+            ended |= {e.id: e for e in executor.collect(0.1)}
+    return ended
+
+
+def job_end(cluster, seconds):
+    """Choose an end for a worker that can begin something so many seconds before it, at least."""
+    return time.time() + cluster.patience + seconds
+
+
+def ready(client, n):
+    client.wait_for_workers(n, timeout=60)
+
+
+def pids(client):
+    return set(client.run(os.getpid).values())
+
+
+def kill_all(nanny):
+    for process in [psutil.Process(nanny.pid), *psutil.Process(nanny.pid).children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def test_a_worker_begins_nothing_that_it_cannot_end_then_goes_and_nothing_is_lost(empty_cluster, client, start, begun):
+    end = job_end(empty_cluster, LEAVING + 5)
+    nanny = empty_cluster.start_worker(2, L2L_JOB_END=str(end))
+    ready(client, 1)
+    (leaves,) = pids(client)
+    empty_cluster.start_worker(1)
+    ready(client, 2)
+    executor = start()
+    endless = (Candidate(id, {"x": 1.0}, 1) for id in itertools.count())
+    ended = drive(executor, itertools.takewhile(lambda _: nanny.poll() is None, endless))
+    assert nanny.returncode == 0, "the batch job ends with it"
+    assert time.time() < end + 2
+    assert {e.status for e in ended.values()} == {Status.DONE}
+    assert sorted(id for id, _, _ in begun()) == list(range(len(ended))), "each began once"
+    there = [at for _, at, pid in begun() if pid == leaves]
+    assert there
+    assert max(there) + 1.0 < end - LEAVING
+    empty_cluster.wait_until(lambda: executor.slots == 1)
+
+
+def test_what_its_job_ended_is_evaluated_elsewhere_unless_no_job_is_long_enough(empty_cluster, client, start, begun):
+    end = job_end(empty_cluster, LEAVING + 8)
+    nanny = empty_cluster.start_worker(2, L2L_JOB_END=str(end))
+    ready(client, 1)
+    executor = start(losses=1)
+    executor.submit([Candidate(0, {"x": 100.0}, 1)])
+    left = end - LEAVING - time.time()
+    time.sleep(left / 2)
+    executor.submit([Candidate(1, {"x": left / 2 + 1}, 1)])
+    empty_cluster.wait_until(lambda: len(begun()) == 2)
+    empty_cluster.start_worker(1)
+    ended = collected(executor, 2)
+    assert nanny.wait(10) == 0
+    assert (ended[1].status, ended[1].fitness) == (Status.DONE, (left / 2 + 1,))
+    assert [id for id, _, _ in begun()] == [0, 1, 1]
+    assert ended[0].status is Status.TIMED_OUT
+    assert ended[0].error.startswith("TimeoutError: took longer than a worker job lives (")
+    assert ended[0].error.endswith(" s): give worker jobs more walltime")
+    assert executor._needs.seconds >= left / 2
+
+
+@pytest.mark.parametrize("over", [True, False])
+def test_a_worker_that_is_killed_at_the_end_of_its_job_is_held_against_nobody(
+    empty_cluster, client, start, begun, over
+):
+    nanny = empty_cluster.start_worker(1, L2L_JOB_END=str(time.time() + 600))
+    ready(client, 1)
+    executor = start(losses=1)
+    executor.submit([Candidate(0, {"x": 1.0}, 1)])
+    ends = executor._accounts._ends._ends
+    empty_cluster.wait_until(lambda: begun() and ends)
+    ((worker, end),) = ends.items()
+    assert end == pytest.approx(time.time() + 600, abs=60)
+    if over:  # as if the worker had said so
+        client.log_event(executor._plugin, {"worker": worker, "left": 1.0, "whole": 100.0})
+        empty_cluster.wait_until(lambda: ends[worker] < end - 100)
+    kill_all(nanny)
+    if over:
+        empty_cluster.start_worker(1)
+    ended = collected(executor, 1)
+    assert ended[0].status is (Status.DONE if over else Status.CRASHED)
+    assert [id for id, _, _ in begun()] == ([0, 0] if over else [0])
+
+
+def test_an_individual_that_kills_its_workers_is_set_aside_and_its_neighbours_are_not(
+    empty_cluster, client, start, begun
+):
+    for _ in range(2):
+        empty_cluster.start_worker(2)
+    ready(client, 2)
+    executor = start()
+    x = [0.3, 0.3, 0.3, -0.3, *[0.3] * 12]
+    ended = drive(executor, [Candidate(id, {"x": value}, 1) for id, value in enumerate(x)])
+    assert {id for id, e in ended.items() if e.status is not Status.DONE} == {3}
+    assert ended[3].status is Status.CRASHED
+    killed = [pid for id, _, pid in begun() if id == 3]
+    assert ended[3].error.startswith("WorkerLostError: each worker that evaluated it was lost: tcp://127.0.0.1:")
+    assert ended[3].error.count("tcp://") == 3
+    assert len(set(killed)) <= 4
