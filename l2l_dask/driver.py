@@ -40,6 +40,7 @@ _log = logging.getLogger(__name__)
 _FOLD = 1.0  # seconds between two writes of the arrays
 _LOOK = 0.5  # seconds between two looks at the control file
 _WAIT = 0.2
+_LONG = 1.0  # seconds that the optimizer may take before it counts as one that wants nothing meanwhile
 
 
 class Driver:
@@ -330,7 +331,7 @@ class Driver:
             self._settle(work, event_of)
             return
         future = self._model.do(work)
-        self._call = future, event_of
+        self._call, self._called = (future, event_of), time.monotonic()
         future.add_done_callback(lambda _: self._executor.wake())
 
     def _next_event(self) -> int:
@@ -372,7 +373,8 @@ class Driver:
             paused=self._paused,
             stopping=self._stopping,
         )
-        return replace(summed, demand=self._loop.demand)
+        thinks = self._call is not None and time.monotonic() - self._called > _LONG
+        return replace(summed, demand=in_flight if thinks else self._loop.demand)
 
     def _set_state(self, state: Any, reason: str = "") -> None:
         self._writer.set_state(state, reason=reason, **self._details)

@@ -208,6 +208,7 @@ class Loop:
     _repeating: bool = False
     _busy: bool = False  # the optimizer is at work
     _barrier: bool = False  # it wants results before it proposes more
+    _sated: bool = False  # so it was when it was last asked
     _observed: bool = False  # it has just looked at reports: others have their turn
     _exhausted: bool = False
     _paused: bool = False
@@ -223,7 +224,7 @@ class Loop:
         if self._over or self._paused or self._stopping or self._time_up:
             return len(self.in_flight)
         known = len(self.in_flight) + len(self.waiting)
-        more = self._asking and not self._busy and not self._barrier
+        more = self._asking and not self._sated
         return known + (self.policy.evaluations - self.n_asked if more else 0)
 
     def enter(self, n: int) -> None:
@@ -243,7 +244,7 @@ class Loop:
             case Asked(_, n, done):
                 self._busy = False
                 self._exhausted |= done
-                self._barrier = n == 0
+                self._barrier = self._sated = n == 0
                 self.enter(n)
                 if self._repeating:
                     self._repeating = self.searched = False

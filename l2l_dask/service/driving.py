@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 import traceback
-from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ from l2l_dask.service.sharing import Grant, LeftError, Shared
 from l2l_dask.trajectory import send
 
 _PACE = 0.25  # seconds between two words to the service
-_SPAN = 1.5  # seconds that an optimizer may be at work before its experiment counts as one that wants nothing more
 _LAST = 20.0  # seconds that the end may take once the service is gone
 
 
@@ -48,7 +46,6 @@ class Driving:
         self._store, self._to_be_paused = store, paused
         self._quota, self._grant = 0, Grant()
         self._executor: Shared | None = None
-        self._demands: deque[tuple[float, int]] = deque()
         self._said: dict[str, Any] = {}
         self._said_at = 0.0
         self._channel = Channel(channel, self._hear)
@@ -107,15 +104,10 @@ class Driving:
             if p.paused:
                 self._to_be_paused = False
                 self._use_quota()
-        while self._demands and self._demands[0][0] < now - _SPAN:
-            self._demands.popleft()
-        if p.paused or p.stopping:
-            self._demands.clear()
-        self._demands.append((now, p.demand))
         if now - self._said_at < _PACE:
             return
         said = {
-            "demand": max(demand for _, demand in self._demands),
+            "demand": p.demand,
             "reach": self._executor.reach if self._executor else 0,
             "in_flight": p.in_flight,
             "ended": p.ended,

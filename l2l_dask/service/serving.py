@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 import signal
 import sys
 import threading
@@ -46,14 +47,6 @@ class Leaving:
 
 
 @dataclass
-class Tally:
-    """What an experiment had of the slots, in slot-seconds: what it used, and how much less than its due that was."""
-
-    used: float = 0.0
-    behind: float = 0.0
-
-
-@dataclass
 class Serving:
     """A service that runs.
 
@@ -73,7 +66,6 @@ class Serving:
     succession: Succession
     leaving: Leaving | None = None
     _known: Mapping[str, Known] = field(default_factory=dict)
-    _tallies: dict[str, Tally] = field(default_factory=dict)
     _census: Census = field(default_factory=lambda: Census(0, 0, {}))
     _signalled: int | None = None
 
@@ -82,7 +74,7 @@ class Serving:
         self._looked = self._published = -_LOOK
         self._wake = threading.Event()
         self._me, self._started = me(), time.time()
-        self._rota = plan.Rota(self.settings.at_once)
+        self._ledger, self._rota = shares.Ledger(), plan.Rota(self.settings.at_once)
         profile = self.settings.profile
         self._scale = plan.Scale(self.settings.fewest, self.settings.most, profile.cores, self.settings.idle)
         self._shelf = Shelf(self.place.root)
@@ -106,7 +98,8 @@ class Serving:
             stack.callback(self._workers.close)
             stack.callback(self._close_drivers)
             while self._leave_or_stay():
-                self._wake.wait(_STEP)
+                # At irregular moments: regular ones could see the same half of evaluations that take as long.
+                self._wake.wait(_STEP * random.uniform(0.5, 1.5))
                 self._wake.clear()
                 self._step()
 
@@ -149,7 +142,7 @@ class Serving:
 
     def _start_drivers(self, now: float) -> None:
         for name, known in self._known.items():
-            if known.submission.again and name in self._rota.given_up:
+            if not known.submission.problem and name in self._rota.given_up:  # it was submitted again
                 self._rota.forgive(name)
         waiting = {
             name: plan.Entry(known.submission.submitted)
@@ -183,25 +176,24 @@ class Serving:
         with suppress(OSError, TimeoutError):
             self._census = census(self._cluster)
         claims = {name: self._claim(name) for name in self._drivers.running if name in self._known}
-        passed, self._shared = now - self._shared, now
-        due = shares.due(claims, self._census.slots)
-        for name, claim in claims.items():
-            tally = self._tallies[name]
-            used = self._census.running.get(self._known[name].uuid, 0) * claim.cost
-            tally.used += used * passed
-            tally.behind += (due[name] - used) * passed
+        slots, running = self._census.slots, self._census.running
+        in_use = {name: running.get(self._known[name].uuid, 0) * claim.cost for name, claim in claims.items()}
+        self._ledger.enter(claims, slots, in_use, now - self._shared)
+        self._shared = now
         self._wanted = sum(claim.wanted * claim.cost for claim in claims.values())
         if self.leaving is not None:
             self._drivers.grant(dict.fromkeys(claims, 0))
             return
-        self._drivers.grant(shares.quotas(claims, self._census.slots))
+        self._drivers.grant(shares.quotas(claims, slots))
         self._workers.scale(self._scale.jobs(self._wanted, now))
 
     def _claim(self, name: str) -> shares.Claim:
-        progress, tally = self._drivers.running[name].progress, self._tallies.setdefault(name, Tally())
+        progress = self._drivers.running[name].progress
         reach = progress.get("reach", 0)
         cost = max(1.0, self._census.slots / reach) if reach else 1.0
-        return shares.Claim(self._known[name].submission.weight, progress.get("demand", 0), cost, tally.behind)
+        return shares.Claim(
+            self._known[name].submission.weight, progress.get("demand", 0), cost, self._ledger.behind(name)
+        )
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -285,9 +277,9 @@ class Serving:
             _log.warning("%s cannot be written: %s", self.place.state, error.strerror)
 
     def _told(self, name: str) -> dict[str, Any]:
-        driver, tally = self._drivers.running.get(name), self._tallies.get(name, Tally())
+        driver, used = self._drivers.running.get(name), self._ledger.used.get(name, 0.0)
         driven = {"quota": driver.quota, "pid": driver.process.pid, **driver.progress} if driver else {}
-        return driven | {"slot_seconds": round(tally.used, 2), "weight": self._known[name].submission.weight}
+        return driven | {"slot_seconds": round(used, 2), "weight": self._known[name].submission.weight}
 
     def end(self) -> None:
         """Say that it is over."""
