@@ -3,14 +3,43 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from l2l_dask.errors import ConfigError, L2LError
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def in_bytes(size: str | int) -> int:
+    """Read a size in memory as Dask does: ``"2 GB"``, ``"512MiB"``, or bytes.
+
+    Raises
+    ------
+    ValueError
+        If it is no size, or none at all.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([kmgt]?i?)b?", str(size).strip().lower())
+    n = int(float(found[1]) * _UNITS.get(found[2], 0)) if found else 0
+    if n < 1:
+        raise ValueError('expected a size such as "2 GB"')
+    return n
+
+
+def _checked(size: Any) -> str | int:
+    if isinstance(size, str | int):
+        with suppress(ValueError):
+            in_bytes(size)
+            return size
+    raise PydanticCustomError("size", 'expected a size such as "2 GB"')
+
 
 ALLOCATION = "allocation"  # the profile of an srun, whose tasks take their parts before anything is opened
 
@@ -68,6 +97,7 @@ class ClusterSection(_Section):
     tls: bool = True
     bundle: bool = False
     resources: dict[str, Positive] = {}
+    memory: Annotated[str | int, BeforeValidator(_checked)] | None = None
     show_output: bool = False
 
 

@@ -72,7 +72,10 @@ class Experiment:
     resources
         What one evaluation takes of its worker's, by Dask's names for them: ``{"cores": 2}``. Local workers are given
         as much; those of a cluster must offer it (``dask worker --resources cores=8``). ``cores`` is also how many
-        threads OpenMP, MKL, OpenBLAS and Numba may use.
+        threads OpenMP, MKL, OpenBLAS and Numba may use. Of a worker's GPUs, one that takes a ``GPU`` sees its own only.
+    memory
+        What one evaluation may use, with all that it starts: ``"2 GB"``. One that uses more ends as crashed. By
+        default its share of what its worker may use; ``cluster="serial"`` has no limit.
     show_output
         Whether what evaluations print is shown, rather than kept with those that fail.
 
@@ -110,6 +113,7 @@ class Experiment:
         cluster_options: Mapping[str, Any] | None = None,
         bundle: bool = False,
         resources: Mapping[str, float] | None = None,
+        memory: str | int | None = None,
         show_output: bool = False,
     ) -> None:
         folder = Path.cwd()
@@ -131,11 +135,8 @@ class Experiment:
                 "final": final,
                 "final_repeats": final_repeats,
             },
-            "cluster": {
-                "bundle": bundle,
-                "resources": _plain(resources or {}),
-                "show_output": show_output,
-            }
+            "cluster": {"bundle": bundle, "resources": _plain(resources or {}), "memory": memory}
+            | {"show_output": show_output}
             | _given(config.cluster(cluster, folder), workers, cluster_options),
         }
         if isinstance(optimizee, str):

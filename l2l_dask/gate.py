@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
+from collections.abc import Collection, Mapping
 
 
 class Gate:
@@ -44,3 +46,22 @@ class Gate:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+
+class Places:
+    """What evaluations of several experiments use side by side."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._used: Counter[str] = Counter()
+
+    def take(self, choices: Mapping[int, Collection[str]]) -> int:
+        """Use what is used least, the first of several: return the name of that choice."""
+        with self._lock:
+            best = min(choices, key=lambda name: sum(self._used[place] for place in choices[name]))
+            self._used.update(choices[best])
+        return best
+
+    def leave(self, places: Collection[str]) -> None:
+        with self._lock:
+            self._used.subtract(places)

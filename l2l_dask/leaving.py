@@ -16,7 +16,7 @@ from distributed import Status, Worker
 from distributed.worker_state_machine import FreeKeysEvent
 from tornado.ioloop import PeriodicCallback
 
-from l2l_dask.gate import Gate
+from l2l_dask.gate import Gate, Places
 from l2l_dask.walltime import Life, job_end
 
 _LOOK = 0.5  # seconds between two looks at the time
@@ -35,13 +35,15 @@ class Post:
         None where nothing ends it.
     gate : Gate
         Passed by all that is evaluated here.
+    devices : Places
+        The GPUs here, and how many evaluations use each.
     cutting : bool
         Whether its time is over and what still runs is ended.
     """
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self.gate = Gate()
+        self.gate, self.devices = Gate(), Places()
         self.cutting = False
         self._cuts: dict[str, Callable[[], None]] = {}
         self._needs: dict[str, tuple[int, float]] = {}

@@ -67,6 +67,7 @@ class Child:
         memory_limit: int = 0,
         folder: str | None = None,
         on_report: Callable[[Report], None] | None = None,
+        *,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._payload, self._on_report = payload, on_report

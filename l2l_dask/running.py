@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from l2l_dask import description, shipping
+from l2l_dask.config import in_bytes
 from l2l_dask.curves import observes
 from l2l_dask.driver import Driver
 from l2l_dask.errors import ClusterError
@@ -120,6 +121,7 @@ def opened(plan: description.Plan, client: Any) -> Iterator[Executor]:
         cwd=cwd,
         bundle=section.bundle,
         resources=section.resources,
+        memory=None if section.memory is None else in_bytes(section.memory),
         show_output=section.show_output,
     )
     if client is not None:

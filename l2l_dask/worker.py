@@ -114,8 +114,9 @@ class EvaluationPlugin(WorkerPlugin):
         offered = {"nthreads": worker.state.nthreads, "resources": worker.state.total_resources}
         slots = max(1, slots_of(offered, self._resources))
         self._limit = self._memory or int((worker.memory_manager.memory_limit or 0) / slots)
-        self._free: queue.LifoQueue[int] = queue.LifoQueue()
+        self._devices = [devices_of(slot, self._resources, os.environ) for slot in range(slots)]
         self._all = [self._child(slot) for slot in range(slots)]
+        self._free: queue.LifoQueue[int] = queue.LifoQueue()
         for slot in range(slots):
             self._free.put(slot)
         self._at: dict[str, Child] = {}  # by the keys of what they evaluate
@@ -125,8 +126,23 @@ class EvaluationPlugin(WorkerPlugin):
 
     def _child(self, slot: int) -> Child:
         folder = self._worker.local_directory  # Dask clears it up, should the worker be killed
-        devices = devices_of(slot, self._resources, os.environ)
-        return Child(self._payload, self._timeout, self._limit, folder, self._relay, devices)
+        devices = self._devices[slot]
+        return Child(self._payload, self._timeout, self._limit, folder, self._relay, environment=devices)
+
+    def _take_slot(self) -> int:
+        """Wait for a free child process, and choose one whose GPUs no other experiment uses just now."""
+        free = [self._free.get()]
+        with suppress(queue.Empty):
+            while True:
+                free.append(self._free.get_nowait())
+        slot = self._post.devices.take({slot: self._gpus(slot) for slot in free})
+        for other in reversed(free):
+            if other != slot:
+                self._free.put(other)
+        return slot
+
+    def _gpus(self, slot: int) -> list[str]:
+        return next((devices.split(",") for devices in self._devices[slot].values()), [])
 
     def teardown(self, worker: Worker) -> None:  # noqa: ARG002
         self._sent = math.inf
@@ -164,7 +180,7 @@ class EvaluationPlugin(WorkerPlugin):
             self._post.gate.leave()
 
     def _evaluate(self, key: str, candidates: list[Candidate]) -> list[Evaluation]:
-        slot, begun = self._free.get(), time.time()
+        slot, begun = self._take_slot(), time.time()
         self._at[key] = child = self._all[slot]
         try:
             if key in self._withdrawn:
@@ -181,6 +197,7 @@ class EvaluationPlugin(WorkerPlugin):
             if key in self._withdrawn:
                 child.close()
                 self._all[slot] = self._child(slot)
+            self._post.devices.leave(self._gpus(slot))
             self._free.put(slot)
 
     def stop(self, ids: list[int]) -> None:

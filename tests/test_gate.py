@@ -4,7 +4,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from l2l_dask.gate import Gate
+from l2l_dask.gate import Gate, Places
 
 
 def test_many_are_inside_at_once_and_one_that_is_alone_with_nobody():
@@ -59,3 +59,13 @@ def test_once_it_is_closed_nobody_enters_and_who_waits_is_sent_away():
         assert waits.result(5) is False
     assert gate.enter() is False
     gate.leave()
+
+
+def test_of_several_places_the_least_used_is_taken_and_of_those_the_first():
+    places, choices = Places(), {0: ["0"], 1: ["1"], 2: ["0", "1"]}
+    assert [places.take(choices) for _ in range(3)] == [0, 1, 0]
+    assert places.take({1: ["1"], 2: ["0", "1"]}) == 1
+    places.leave(["0"])
+    places.leave(["0"])
+    assert places.take(choices) == 0
+    assert places.take({3: []}) == 3

@@ -5,33 +5,39 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable
-from functools import partial
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 Handler: TypeAlias = Callable[[tuple[float, Any]], Any]
 
 _LOCK = threading.Lock()
-_HANDLERS: WeakKeyDictionary[Any, dict[str, list[Handler]]] = WeakKeyDictionary()
+
+
+class _Relay:
+    """The handler of a topic that calls others."""
+
+    def __init__(self) -> None:
+        self.handlers: list[Handler] = []
+
+    async def __call__(self, event: tuple[float, Any]) -> None:
+        for handler in list(self.handlers):
+            heard = handler(event)
+            if inspect.isawaitable(heard):
+                await heard
+
+
+_RELAYS: WeakKeyDictionary[Any, dict[str, _Relay]] = WeakKeyDictionary()
 
 
 def subscribe(client: Any, topic: str, handler: Handler) -> None:
     """Let a handler be called, on the client's own thread, with each event (scheduler's time, message) of a topic."""
     with _LOCK:
-        known = _HANDLERS.setdefault(client, {})
-        handlers = known.setdefault(topic, [])
-        if not handlers:
-            theirs = client._event_handlers.get(topic)  # what the user of the client subscribed goes on
-            handlers += [theirs] if theirs is not None else []
-            client.subscribe_topic(topic, partial(_hear, handlers))
-        handlers.append(handler)
-
-
-async def _hear(handlers: list[Handler], event: tuple[float, Any]) -> None:
-    for handler in list(handlers):
-        heard = handler(event)
-        if inspect.isawaitable(heard):
-            await heard
+        relay = _RELAYS.setdefault(client, {}).setdefault(topic, _Relay())
+        theirs = client._event_handlers.get(topic)
+        if theirs not in (None, relay):  # what the user of the client subscribed goes on
+            relay.handlers.append(theirs)
+        relay.handlers.append(handler)
+        client.subscribe_topic(topic, relay)
 
 
 def unsubscribe(client: Any, topic: str, handler: Handler) -> None:
@@ -40,9 +46,8 @@ def unsubscribe(client: Any, topic: str, handler: Handler) -> None:
     It would complain loudly of those that it has for a client that has just gone.
     """
     with _LOCK:
-        handlers = _HANDLERS.get(client, {}).get(topic, [])
-        if handler in handlers:
-            handlers.remove(handler)
-            if not handlers:
+        relay = _RELAYS.get(client, {}).get(topic)
+        if relay is not None and handler in relay.handlers:
+            relay.handlers.remove(handler)
+            if not relay.handlers:
                 client.unsubscribe_topic(topic)
-                del client._event_handlers[topic]

@@ -1,14 +1,17 @@
 """What one evaluation takes of its worker's: cores, and whatever else Dask's workers are said to have."""
 
 import os
+import re
 import time
 
 import pytest
+from dask.utils import parse_bytes
 from distributed import Client, LocalCluster
 
 from l2l_dask import Experiment, Real, Space, load, minimize
-from l2l_dask.errors import ClusterError
-from l2l_dask.worker import slots_of
+from l2l_dask.config import in_bytes
+from l2l_dask.errors import ClusterError, ConfigError
+from l2l_dask.worker import devices_of, slots_of
 
 SPACE = Space({"x": Real(0, 1)})
 
@@ -28,6 +31,25 @@ SPACE = Space({"x": Real(0, 1)})
 )
 def test_a_worker_has_as_many_slots_as_its_threads_and_resources_allow(threads, offered, taken, slots):
     assert slots_of({"nthreads": threads, "resources": offered}, taken) == slots
+
+
+@pytest.mark.parametrize(
+    ("visible", "taken", "seen"),
+    [
+        ("0,1,2,3", 1, ["0", "1", "2", "3"]),
+        ("4,7", 1, ["4", "7"]),
+        ("0,1,2,3", 2, ["0,1", "2,3"]),
+        ("0,1", 0.5, ["0", "0", "1", "1"]),
+        ("GPU-8932f937,GPU-46309db1", 1, ["GPU-8932f937", "GPU-46309db1"]),
+        ("0", 1, ["0", "0"]),  # said to have two
+        ("0", 2, ["0"]),
+    ],
+)
+def test_the_gpus_of_a_worker_are_shared_out_among_its_slots(visible, taken, seen):
+    environment = {"CUDA_VISIBLE_DEVICES": visible}
+    shares = [devices_of(slot, {"GPU": taken}, environment) for slot in range(len(seen))]
+    assert shares == [{"CUDA_VISIBLE_DEVICES": each} for each in seen]
+    assert devices_of(0, {"cores": 1}, environment) == devices_of(0, {"GPU": 1}, {}) == {}
 
 
 def busy(params, context):
@@ -53,10 +75,9 @@ def client():
         yield client
 
 
-def experiment(tmp_path, **options):
-    return Experiment(
-        busy, "random", space=SPACE, objectives=minimize("f"), store=tmp_path / "e.zarr", evaluations=8, **options
-    )
+def experiment(tmp_path, function=busy, **options):
+    options = {"space": SPACE, "objectives": minimize("f"), "store": tmp_path / "e.zarr", "evaluations": 8} | options
+    return Experiment(function, "random", **options)
 
 
 def most_at_once(trajectory):
@@ -84,3 +105,54 @@ def test_local_workers_have_what_one_evaluation_takes(tmp_path):
     assert ended.counts()["done"] == 8
     assert most_at_once(ended) == 1, "no machine has two thousand cores"
     assert ended.saved(0)["threads"].tolist() == [1000, 1000]
+
+
+def look_at_gpus(params, context):
+    begun = time.time()
+    time.sleep(0.15)
+    context.save("seen", [float(os.environ["CUDA_VISIBLE_DEVICES"]), begun, time.time()])
+    return params["x"]
+
+
+def test_evaluations_of_two_experiments_on_one_worker_each_have_a_gpu_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,6")
+    options = {"n_workers": 1, "threads_per_worker": 4, "resources": {"GPU": 3}, "host": "127.0.0.1"}
+    with (
+        LocalCluster(**options, dashboard_address="127.0.0.1:0", scheduler_kwargs={"dashboard": False}) as cluster,
+        Client(cluster) as client,
+        Client(cluster) as other,
+    ):
+        first = experiment(tmp_path, look_at_gpus, resources={"GPU": 1}).start(client)
+        second = experiment(tmp_path, look_at_gpus, resources={"GPU": 1}, store=tmp_path / "f.zarr").start(other)
+        ended = [first.wait(60), second.wait(60)]
+    assert [each.counts()["done"] for each in ended] == [8, 8]
+    seen = [each.saved(id)["seen"].tolist() for each in ended for id in range(8)]
+    assert {gpu for gpu, _, _ in seen} == {3, 5, 6}
+    for gpu, begun, end in seen:
+        assert sum(begun < its_end and its_begin < end for its, its_begin, its_end in seen if its == gpu) == 1
+
+
+def test_an_evaluation_that_uses_more_memory_than_it_may_is_recorded_as_crashed(tmp_path):
+    def greedy(params, context):
+        held = bytearray(300_000_000 if context.id == 1 else 1)
+        held[:: 1 << 10] = b"1" * len(held[:: 1 << 10])
+        time.sleep(1.5 if context.id == 1 else 0)
+        return params["x"]
+
+    ended = experiment(tmp_path, greedy, memory="250 MB", retries=0, workers=1, evaluations=3).run()
+    assert ended.record["status"].tolist() == [1, 4, 1]
+    assert re.match(r"MemoryError: used \d+ MB, the limit is 250 MB", ended.error(1))
+    assert load(ended.layout.root).experiment["cluster"]["memory"] == "250 MB"
+
+
+@pytest.mark.parametrize("memory", ["lots", "0 GB", "-1 GB", "3 PB", "1 GB 2", 0, True, 2.5])
+def test_a_memory_limit_that_is_no_size_is_refused(tmp_path, memory):
+    with pytest.raises(
+        ConfigError, match=re.escape(f'[cluster] memory: expected a size such as "2 GB", got {memory!r}')
+    ):
+        experiment(tmp_path, memory=memory)
+
+
+@pytest.mark.parametrize(("text", "size"), [("2 GB", 2 * 10**9), ("512MiB", 2**29), ("1.5 k", 1500), ("7b", 7), (9, 9)])
+def test_a_size_in_memory_is_read_as_dask_does(text, size):
+    assert in_bytes(text) == parse_bytes(text) == size
