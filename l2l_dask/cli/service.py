@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -23,10 +22,19 @@ def service() -> None:
 
 @service.command()
 @FOLDER
-@click.option("--cluster", default="local", show_default=True, metavar="WHERE", help="A batch system, or a TOML file.")
+@click.option(
+    "--cluster",
+    default="local",
+    show_default=True,
+    metavar="WHERE",
+    help="local, slurm or another batch system, or a TOML file.",
+)
 @click.option("--min", "fewest", type=click.IntRange(min=0), default=0, show_default=True, help="Worker jobs at least.")
 @click.option(
-    "--max", "most", type=click.IntRange(min=1), help="Worker jobs at most.  [default: 10; local: one a core]"
+    "--max",
+    "most",
+    type=click.IntRange(min=1),
+    help="Worker jobs at most.  [default: the file's workers, or 10; local: one a core]",
 )
 @click.option("--walltime", metavar="HH:MM:SS", help="Of the service's own job; it hands over before.")
 @click.option("--memory", default="4 GB", show_default=True, help="Of the service's own job.")
@@ -39,20 +47,18 @@ def service() -> None:
 def start(folder: Path, cluster: str, walltime: str | None, memory: str, no_tls: bool, **given: Any) -> None:
     """Start a service in DIR, or go on with one that ended."""
     from l2l_dask.service import starting
-    from l2l_dask.service.settings import Settings, profile
+    from l2l_dask.service.settings import chosen
 
-    system, options, own = profile(cluster, {})
-    most = given.pop("most") or (os.cpu_count() or 1 if system == "local" else 10)
-    own = {"cores": 1, "memory": memory, **({"walltime": walltime} if walltime else {}), **own}
-    settings = Settings(system, options, own, most=most, encrypted=not no_tls, **given)
+    own = {"cores": 1, "memory": memory} | ({"walltime": walltime} if walltime else {})
+    settings = chosen(cluster, Path.cwd(), service=own, encrypted=False if no_tls else None, **given)
     at = starting.prepare(folder, settings)
-    if no_tls:
+    if not settings.encrypted:
         _say("WARNING: without TLS anyone on this network can run code as you, and read what you compute")
     if settings.here:
         _serve_here(at.root, folder)
         return
     job = starting.start(at, settings)
-    _say(f"the service is job {job}; it asks for {settings.fewest} to {most} worker jobs, as they are needed")
+    _say(f"the service is job {job}; it asks for {settings.fewest} to {settings.most} worker jobs, as they are needed")
     found = starting.wait_for(at, job, _WAIT)
     _say(found.line())
     _say(f"submit to it: l2l service submit {folder} EXPERIMENT.toml; watch: l2l service status {folder}")

@@ -270,7 +270,9 @@ class Service:
     def status(self) -> dict[str, Any]:
         """Say how the service and its experiments stand, in JSON types."""
         found = self.standing()
-        state, driven = found.state, found.state.get("experiments", {}) if found.condition == "running" else {}
+        state, driven = found.state, found.state.get("experiments", {})
+        if found.condition not in ("running", "leaving"):
+            driven = {name: {"slot_seconds": each.get("slot_seconds", 0.0)} for name, each in driven.items()}
         kept = ("job", "host", "pid", "epoch", "since", "ends", "successor", "no_successor", "reason", "trouble")
         by_state: dict[str, int] = {}
         for worker in state.get("workers", ()) if found.alive else ():

@@ -74,7 +74,8 @@ class Serving:
         self._looked = self._published = -_LOOK
         self._wake = threading.Event()
         self._me, self._started = me(), time.time()
-        self._ledger, self._rota = shares.Ledger(), plan.Rota(self.settings.at_once)
+        self._ledger = shares.Ledger(self.succession.used)
+        self._rota = plan.Rota(self.settings.at_once)
         profile = self.settings.profile
         self._scale = plan.Scale(self.settings.fewest, self.settings.most, profile.cores, self.settings.idle)
         self._shelf = Shelf(self.place.root)

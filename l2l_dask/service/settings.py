@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import tomllib
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from l2l_dask import config
 from l2l_dask.cluster.profiles import Profile
+from l2l_dask.config import ClusterSection
 from l2l_dask.errors import ClusterError
 from l2l_dask.service import place
 from l2l_dask.service.place import Place
 
 _LOCAL_MEMORY = "2 GB"
+_MOST = 10
 
 
 @dataclass(frozen=True)
@@ -83,23 +86,26 @@ class Settings:
         return cls(**{name: value for name, value in content.items() if name in cls.__dataclass_fields__})
 
 
-def profile(where: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """Find a profile by a batch system's name, or in the ``[cluster]`` of a TOML file.
+def chosen(where: str, folder: Path, **given: Any) -> Settings:
+    """Make settings for what ``--cluster`` names, as for ``l2l run``: a batch system, or a file with ``[cluster]``.
 
-    Returns
-    -------
-    The batch system, options of its worker jobs, and those of the service's own job.
+    Parameters
+    ----------
+    folder
+        Where relative paths start.
+    given
+        Fields of :class:`Settings`; those that are None have defaults.
+
+    Raises
+    ------
+    L2LError
+        If there is no such batch system or file, or it does not say enough.
     """
-    own: dict[str, Any] = {}
-    if where.endswith(".toml"):
-        try:
-            content = tomllib.loads(Path(where).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ClusterError(f"{where} cannot be read: {error}") from None
-        section = content.get("cluster", {})
-        where = str(section.get("profile", ""))
-        options = {**section.get("options", {}), **options}
-        own = dict(content.get("service", {}))
-    if where == "local":
-        options = {"cores": 1, "memory": _LOCAL_MEMORY, **options}
-    return where, dict(options), own
+    section = ClusterSection(**config.cluster(where, folder))
+    system, options = section.profile, dict(section.options)
+    if system == "local":
+        options = {"cores": 1, "memory": _LOCAL_MEMORY} | options
+    most = section.workers or (len(os.sched_getaffinity(0)) if system == "local" else _MOST)
+    settings: dict[str, Any] = {"most": most, "offers": section.offers, "encrypted": section.tls}
+    settings |= {name: value for name, value in given.items() if value is not None}
+    return Settings(system, options, **settings)

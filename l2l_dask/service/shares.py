@@ -95,14 +95,19 @@ def _short(claims: Mapping[str, Claim], shares: Mapping[str, float]) -> list[str
 class Ledger:
     """Keeps accounts of slot-seconds.
 
+    Parameters
+    ----------
+    used
+        What each used before.
+
     Attributes
     ----------
     used : dict
         What each used so far.
     """
 
-    def __init__(self) -> None:
-        self.used: dict[str, float] = {}
+    def __init__(self, used: Mapping[str, float] | None = None) -> None:
+        self.used: dict[str, float] = dict(used or {})
         self._behind: dict[str, float] = {}
 
     def behind(self, name: str) -> float:

@@ -53,7 +53,7 @@ def start(at: Place, settings: Settings) -> str:
     service = str(before.get("service") or secrets.token_hex(3))
     job = succession.submit(at, settings, service)
     if place.read(at.state) == before:  # it may have begun already
-        kept: dict[str, Any] = {name: before[name] for name in ("epoch", "workers") if name in before}
+        kept: dict[str, Any] = {name: before[name] for name in ("epoch", "workers", "experiments") if name in before}
         place.write(at.state, {**kept, "state": "pending", "job": job, "service": service, "since": time.time()})
     return job
 

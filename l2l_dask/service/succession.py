@@ -72,6 +72,14 @@ class Succession:
         When the job ends (seconds since 1970); None if that is not known.
     successor
         The id of the job that goes on.
+    trouble
+        Why there is none.
+    lives
+        Seconds that the starts before this one lived, as far as they did not end as they were meant to.
+    used
+        Slot-seconds that experiments used before this start.
+    over
+        Whether nobody is to go on.
     """
 
     place: Place
@@ -82,6 +90,7 @@ class Succession:
     successor: str = ""
     trouble: str = ""
     lives: list[float] = field(default_factory=list)
+    used: Mapping[str, float] = field(default_factory=dict)
     over: bool = False
     _try_at: float = -math.inf
     _began: float = field(default_factory=time.time)
@@ -94,7 +103,8 @@ class Succession:
         ends = float(end) if end and not settings.here else None
         lives = [] if before.get("state") in ("ended", "pending") else list(before.get("lives", ()))
         service = str(before.get("service") or secrets.token_hex(3))
-        succession = cls(at, settings, service, own, ends, lives=lives[-_LIVES:])
+        used = {name: each.get("slot_seconds", 0.0) for name, each in before.get("experiments", {}).items()}
+        succession = cls(at, settings, service, own, ends, lives=lives[-_LIVES:], used=used)
         successor = before.get("successor")
         if successor and successor != own:  # of one that was started anew meanwhile
             jobs.cancel(settings.own_profile, [successor])

@@ -12,14 +12,14 @@ from l2l_dask.trajectory import load
 
 
 def test_a_killed_driver_and_a_killed_service_lose_nothing_that_was_told(site, alive):
-    site.submit("a", evaluations=200)
+    site.submit("a", evaluations=120)
     service = site.start()
-    site.submit("b", evaluations=60)
+    site.submit("b", evaluations=40)
     site.wait_until(lambda: site.n_done("a") > 10 and site.n_done("b") > 5)
 
     os.kill(site.driver("a"), signal.SIGKILL)
     told = site.told
-    site.wait_until(lambda: len(site.told) > len(told) + 30)
+    site.wait_until(lambda: len(site.told) > len(told) + 15)
     service.send_signal(signal.SIGKILL)
     service.wait()
     left = [p for p in site.processes() if alive(p.pid)]
@@ -29,7 +29,7 @@ def test_a_killed_driver_and_a_killed_service_lose_nothing_that_was_told(site, a
 
     service = site.start()
     site.wait_until(lambda: site.finished("a", "b"), 60)
-    for name, n in (("a", 200), ("b", 60)):
+    for name, n in (("a", 120), ("b", 40)):
         found = load(site.root / f"{name}.zarr")
         assert found.counts()["done"] == len(found) == n
     status = site.status()
@@ -81,14 +81,14 @@ def test_only_its_owner_can_look_into_a_service_and_a_file_that_others_can_read_
 
 
 def test_a_pause_holds_from_one_service_to_the_next(site):
-    store = site.submit("a", evaluations=200)
+    store = site.submit("a", evaluations=120)
     service = site.start()
     site.wait_until(lambda: site.n_done("a") > 2)
     assert site.l2l("pause", store).returncode == 0
     site.wait_until(lambda: entries.read(store).paused)
     site.stop(service, "--now")
     n = site.n_done("a")
-    assert n < 200
+    assert n < 120
 
     service = site.start()
     site.wait_until(lambda: load(store).state == "paused")
@@ -123,7 +123,7 @@ def test_one_that_starts_later_gets_its_share_by_weight(site):
     site.wait_until(lambda: site.n_done("b") > 2)
 
     used = site.slot_seconds()
-    site.wait_until(lambda: sum(site.slot_seconds().values()) > sum(used.values()) + 40, 60)
+    site.wait_until(lambda: sum(site.slot_seconds().values()) > sum(used.values()) + 30, 60)
     gained = {name: seconds - used[name] for name, seconds in site.slot_seconds().items()}
     assert gained["b"] == pytest.approx(2 * gained["a"], rel=0.1)
     site.stop(service, "--now")
