@@ -324,9 +324,9 @@ driver=$!
 wait "$driver"; status=$?
 while kill -0 "$driver" 2>/dev/null; do wait "$driver"; status=$?; done # a signal ends a wait early
 
-# 0: finished or stopped, 1: failed, 2: could not begin. Else it was interrupted; but if that was at once, it would be
-# again and again.
-if [ "$status" -le 2 ] || { [ "$status" -ne 130 ] && [ "$SECONDS" -lt 60 ]; }; then
+# 0: finished or stopped, 1: failed, 2: could not begin. Else it was interrupted; but if that was at once and nobody
+# told it to end, it would be again and again.
+if [ "$status" -le 2 ] || { [ -z "$told" ] && [ "$SECONDS" -lt 60 ]; }; then
     no_more
 fi
 exit "$status"

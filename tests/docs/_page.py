@@ -6,8 +6,9 @@ What a block is, its info string and its first line say:
 - other ``python`` blocks are run in one namespace, as the cells of a notebook; those that start with ``>>>`` are
   doctests;
 - in ``console`` blocks each line that starts with ``$`` is a command; what stands below it is what it prints (``...``
-  for anything). Those that set a machine up (:data:`NOT_RUN`) are not run. A command that ends in ``&`` goes on in the
-  background; ``wait`` waits for all of these, ``kill %1`` ends one. A trailing ``# exit status 1`` is what it returns;
+  for anything). Those that set a machine up (:data:`NOT_RUN`) are not run. What a command prints goes into the file
+  behind a ``>``. One that ends in ``&`` goes on in the background; ``wait`` waits for all of these, ``kill %1`` ends
+  one. A trailing ``# exit status 1`` is what it returns;
 - ``text`` blocks are for reading. Any other info string is an error, so that no block goes unnoticed.
 """
 
@@ -32,7 +33,7 @@ _FILE = re.compile(r"^(?:#!.*\n)?# ([\w./-]+\.\w+)\n")
 _STATUS = re.compile(r"\s+# exit status (\d+)$")
 
 NOT_RUN = {"cd", "git", "make", "pip"}
-RUN = {"dask", "kill", "l2l", "ls", "python", "wait"}
+RUN = {"dask", "kill", "l2l", "ls", "python", "sbatch", "srun", "wait"}
 ONE_CLUSTER = {"getting-started.md"}  # its "local" workers are started once, and not for each of its many runs
 BUDGET = "8"  # evaluations of an example, whose own are too many for a test
 _PATIENCE = 60.0
@@ -114,6 +115,8 @@ class Run:
         words = shlex.split(line, comments=True)
         if words[0] in NOT_RUN:
             return
+        file = words[-1] if words[-2:-1] == [">"] else None
+        words = words[:-2] if file else words
         if words[0] not in RUN:
             raise BlockError(f"{line!r}: neither a command that is run nor one that is known not to be")
         if words[:2] == ["l2l", "run"] and words[2].startswith("examples/"):
@@ -137,6 +140,8 @@ class Run:
                 stdin=subprocess.DEVNULL,
             )
             sys.stdout.write(f"$ {line}\n{done.stdout}")
+            if file is not None and not done.returncode:
+                Path(file).write_text(done.stdout, encoding="utf-8")
             if done.returncode != int(status[1] if status else 0):
                 raise BlockError(f"{line!r} ended with exit status {done.returncode}")
             if expected.strip() and not doctest.OutputChecker().check_output(expected, done.stdout, _FLAGS):
