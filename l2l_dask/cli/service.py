@@ -12,7 +12,7 @@ import click
 
 FOLDER = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-_WAIT = 15.0  # seconds for a job that begins at once
+_WAIT = 8.0  # seconds for a job that begins at once
 
 
 @click.group()

@@ -141,7 +141,7 @@ class Experiments(Mapping[str, Submitted]):
 
     def __getitem__(self, name: str) -> Submitted:
         store = self._root / f"{name.removesuffix('.zarr')}.zarr"
-        if not entries.entry(store).exists():
+        if not entries.is_submitted(store):
             raise KeyError(
                 f"no experiment {name!r} was submitted in {self._root}: there are {', '.join(self) or 'none'}"
             )
@@ -149,7 +149,7 @@ class Experiments(Mapping[str, Submitted]):
 
     def __iter__(self) -> Iterator[str]:
         stores = sorted(self._root.glob("*.zarr"))
-        return iter([store.name.removesuffix(".zarr") for store in stores if entries.entry(store).exists()])
+        return iter([store.name.removesuffix(".zarr") for store in stores if entries.is_submitted(store)])
 
     def __len__(self) -> int:
         return len(list(iter(self)))

@@ -54,6 +54,11 @@ def entry(store: Path) -> Path:
     return store / ".l2l" / "service.json"
 
 
+def is_submitted(store: Path) -> bool:
+    """Tell whether a store is, or was, a service's business."""
+    return entry(store).exists()
+
+
 def submit(store: Path, submission: Submission) -> None:
     """Enter a store, or enter it again."""
     place.write(entry(store), asdict(submission))

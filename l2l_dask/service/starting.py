@@ -16,6 +16,7 @@ from l2l_dask.service.settings import Settings
 from l2l_dask.service.standing import Standing
 
 _LOOK = 0.25
+_KEPT = ("epoch", "workers", "experiments", "machine")  # of the last start, for the next
 
 
 def prepare(root: Path, settings: Settings) -> Place:
@@ -53,7 +54,7 @@ def start(at: Place, settings: Settings) -> str:
     service = str(before.get("service") or secrets.token_hex(3))
     job = succession.submit(at, settings, service)
     if place.read(at.state) == before:  # it may have begun already
-        kept: dict[str, Any] = {name: before[name] for name in ("epoch", "workers", "experiments") if name in before}
+        kept: dict[str, Any] = {name: before[name] for name in _KEPT if name in before}
         place.write(at.state, {**kept, "state": "pending", "job": job, "service": service, "since": time.time()})
     return job
 

@@ -16,10 +16,11 @@ from typing import Any
 from l2l_dask.cluster import jobs
 from l2l_dask.cluster.jobs import JOB_END
 from l2l_dask.errors import ClusterError
-from l2l_dask.service import place, plan
+from l2l_dask.service import entries, place, plan
 from l2l_dask.service.place import Place
 from l2l_dask.service.settings import Settings
 from l2l_dask.service.standing import is_gone
+from l2l_dask.trajectory.lease import release_of_the_dead
 
 _log = logging.getLogger(__name__)
 
@@ -53,8 +54,11 @@ def take_over(at: Place, settings: Settings) -> tuple[int, Mapping[str, Any]]:
     epoch = max([int(before.get("epoch", 0)), *at.epochs()]) + 1
     if not at.claim(epoch):
         raise ClusterError(f"another service has just been started in {at.root}")
-    left = [worker["id"] for worker in before.get("workers", ())]
-    jobs.cancel(settings.profile, left)
+    jobs.cancel(settings.profile, [worker["id"] for worker in before.get("workers", ())])
+    if before.get("machine"):
+        # Its drivers ran beside it, and ended with its job.
+        stores = [store for store in at.root.glob("*.zarr") if entries.is_submitted(store)]
+        release_of_the_dead(stores, str(before["machine"]))
     return epoch, before
 
 
@@ -99,7 +103,7 @@ class Succession:
     def of(cls, at: Place, settings: Settings, before: Mapping[str, Any]) -> Succession:
         """Find out about this process, whose predecessor said ``before``."""
         own = "" if settings.here else jobs.own_id(settings.own_profile) or ""
-        end = os.environ.get(JOB_END, "")
+        end = os.environ.pop(JOB_END, "")  # of this job, not of those that it submits
         ends = float(end) if end and not settings.here else None
         lives = [] if before.get("state") in ("ended", "pending") else list(before.get("lives", ()))
         service = str(before.get("service") or secrets.token_hex(3))

@@ -13,6 +13,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -69,6 +70,29 @@ def holder_is_gone(lease: dict[str, Any]) -> bool | None:
         return another or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def release_of_the_dead(stores: Iterable[Path], machine: str) -> None:
+    """Release leases of drivers on another machine that is known to be gone: nobody need wait for them any more.
+
+    Parameters
+    ----------
+    machine
+        As :func:`me` names it. A lease that is kept alive nevertheless is left alone.
+    """
+    if machine == _machine():
+        return  # whether they live is seen right away
+    held = []
+    for store in stores:
+        layout = Layout(store)
+        lease = read_lease(layout)
+        if lease is not None and not lease.get("released") and lease["machine"] == machine:
+            held.append((layout, lease))
+    if held:
+        time.sleep(2.5 * BEAT)
+    for layout, lease in held:
+        if read_lease(layout) == lease:
+            write_json(layout.lease, {**lease, "released": True})
 
 
 class Lease:

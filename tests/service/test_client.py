@@ -141,3 +141,14 @@ def test_a_folder_that_is_not_ours_alone_is_made_so_and_files_that_others_wrote_
     link.symlink_to(at.state)
     with pytest.raises(ClusterError, match="cannot be read"):
         place.read(link)
+
+
+def test_the_command_line_pauses_and_withdraws_what_waits_for_a_driver(site):
+    store = site.submit("a")
+    assert "paused once its service drives it" in site.l2l("pause", store).stderr
+    assert entries.read(store).paused
+    assert site.l2l("unpause", store).returncode == 0
+    assert not entries.read(store).paused
+    assert "out of the queue" in site.l2l("stop", store).stderr
+    assert not list(Service(site.root).experiments)
+    assert site.l2l("stop", store).returncode == 2

@@ -275,3 +275,26 @@ def test_a_driver_whose_store_was_taken_over_stops_and_leaves_the_takers_store_a
         handle.wait(10)
     assert read_json(layout.lease) == taken
     assert read_json(layout.state) == state
+
+
+def test_the_lease_of_a_machine_that_is_known_to_be_gone_is_nobodys_at_once(layout, monkeypatch):
+    monkeypatch.setattr(leases, "BEAT", 0.02)
+    lost = {"epoch": 3, "beat": 7, "released": False, "machine": "n7", "host": "n7", "pid": 1, "started": 0.0}
+    write_json(layout.lease, lost)
+    leases.release_of_the_dead([layout.root], "n8")
+    assert not read_json(layout.lease)["released"]
+    leases.release_of_the_dead([layout.root], "n7")
+    begun = time.monotonic()
+    acquire(layout).release()
+    assert time.monotonic() - begun < AT_ONCE
+
+
+def test_the_lease_of_a_machine_that_only_seems_gone_is_left_alone(layout, monkeypatch):
+    monkeypatch.setattr(leases, "BEAT", 0.1)
+    lease = {"epoch": 3, "beat": 7, "released": False, "machine": "n7", "host": "n7", "pid": 1, "started": 0.0}
+    write_json(layout.lease, lease)
+    beat = threading.Timer(0.1, write_json, (layout.lease, lease | {"beat": 8}))
+    beat.start()
+    leases.release_of_the_dead([layout.root], "n7")
+    beat.join()
+    assert not read_json(layout.lease)["released"]
