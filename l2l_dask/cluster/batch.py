@@ -22,7 +22,7 @@ from l2l_dask.errors import ClusterError
 _log = logging.getLogger(__name__)
 _STEP = 1.0  # seconds between two looks at the workers
 _ASK = 5.0  # seconds between two questions to the batch system
-_TTL = "20s"  # without a heartbeat, after which a worker is given up: evaluations keep none of them from sending it
+_TTL = "15s"  # without a heartbeat, after which a worker is given up: evaluations keep none of them from sending it
 _NEVER = 1_000_000
 
 
