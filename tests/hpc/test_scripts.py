@@ -226,5 +226,25 @@ def test_an_allocation_survives_the_crash_of_a_node_of_workers(place):
     place.none_is_left()
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_a_chain_whose_node_crashed_goes_on_in_the_same_job_with_the_same_successor(place):
+    place.edit("workers", ("workers = 4", "workers = 1"), ("cores = 4", "cores = 2"))
+    place.budget(300, 0.3)
+    job = place.submit("workers", "--mem=1G")
+    place.slurm.wait_for(lambda: place.done() > 5)
+    [successor] = place.successors()
+    node = place.slurm.job(job).node
+    place.slurm.crash(node)
+    place.slurm.notice(node)
+    place.slurm.wait_for(lambda: place.slurm.job(job).state == "RUNNING", 300)
+    before = place.done()
+    place.slurm.wait_for(lambda: place.done() > before + 10, 120)
+    assert [each.id for each in place.successors()] == [successor.id]
+    assert place.ended(job, seconds=240) == "COMPLETED", place.printed()
+    assert place.all_evaluated(300)
+    place.none_is_left()
+
+
 def node_of(slurm, rank):
     return next(node for node in slurm.nodes if roles(slurm)[rank] in slurm.processes(node))
