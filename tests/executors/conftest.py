@@ -36,7 +36,7 @@ class Cluster:
         begun = time.monotonic()
         self.scheduler = self._start("dask_scheduler", *options, "--port", "0")
         self.wait_until(self._is_written)
-        self.patience = 3 * (time.monotonic() - begun)  # a worker takes no longer to start, on this machine as it is
+        self.patience = 2 * (time.monotonic() - begun)  # a worker takes no longer to start, on this machine as it is
         self.address = json.loads(self._file.read_text())["address"]
         self.workers = []
         for _ in range(workers):
