@@ -103,10 +103,10 @@ class Submitted:
             entries.withdraw(self.store)
 
     def _tell(self, command: Command, *, paused: bool) -> None:
-        if self.state in ("running", "paused"):
-            send(self.store, command)
-        else:
+        if self.state not in ("running", "paused"):
             entries.change(self.store, paused=paused)
+        if self.state in ("running", "paused"):  # at last: its driver may have looked before we wrote
+            send(self.store, command)
 
     def wait(self, timeout: float | None = None) -> Trajectory:
         """Wait for the end.

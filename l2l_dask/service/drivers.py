@@ -81,10 +81,10 @@ class Drivers:
         self._place, self._epoch = place, epoch
         self.running: dict[str, Driver] = {}
 
-    def start(self, name: str, *, paused: bool) -> None:
+    def start(self, name: str) -> None:
         """Start the driver of an experiment."""
         ours, theirs = socket.socketpair()
-        words = [str(theirs.fileno()), str(self._epoch), str(self._place.root), name, "paused" if paused else "-"]
+        words = [str(theirs.fileno()), str(self._epoch), str(self._place.root), name]
         log = self._place.logs / f"{name}.log"
         with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
             process = subprocess.Popen(

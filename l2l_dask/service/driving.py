@@ -19,7 +19,7 @@ from l2l_dask.cluster.tls import Tls
 from l2l_dask.errors import ClusterError, L2LError, LockedError, StoreError
 from l2l_dask.experiment import Experiment
 from l2l_dask.progress import Progress
-from l2l_dask.service import place
+from l2l_dask.service import entries, place
 from l2l_dask.service.channel import Channel
 from l2l_dask.service.plan import End
 from l2l_dask.service.sharing import Grant, LeftError, Shared
@@ -38,12 +38,10 @@ class Driving:
         The experiment's.
     channel
         The socket to the service.
-    paused
-        Whether it starts paused.
     """
 
-    def __init__(self, store: Path, channel: socket.socket, *, paused: bool) -> None:
-        self._store, self._to_be_paused = store, paused
+    def __init__(self, store: Path, channel: socket.socket) -> None:
+        self._store, self._to_be_paused = store, False
         self._quota, self._grant = 0, Grant()
         self._executor: Shared | None = None
         self._said: dict[str, Any] = {}
@@ -98,12 +96,14 @@ class Driving:
 
     def _note(self, p: Progress) -> None:
         now = time.monotonic()
-        if self._to_be_paused:
-            if not self._said:
+        if not self._said:  # from here on whoever wants a pause sees that there is a driver to tell
+            known = entries.read(self._store)
+            self._to_be_paused = known is not None and known.paused
+            if self._to_be_paused:
                 send(self._store, "pause")
-            if p.paused:
-                self._to_be_paused = False
-                self._use_quota()
+        if self._to_be_paused and p.paused:
+            self._to_be_paused = False
+            self._use_quota()
         if now - self._said_at < _PACE:
             return
         said = {
@@ -115,7 +115,7 @@ class Driving:
             "failed": p.failed,
             "best": p.best,
             "rate": p.rate,
-            "paused": p.paused,
+            "paused": p.paused or self._to_be_paused,
         }
         if said != self._said:
             self._said, self._said_at = said, now
@@ -124,13 +124,13 @@ class Driving:
 
 def main() -> None:
     """Drive the store that the command line names, for the service at the other end of a socket."""
-    descriptor, epoch, root, name, paused = sys.argv[1:]
+    descriptor, epoch, root, name = sys.argv[1:]
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):  # the service decides
         with suppress(ValueError):
             signal.signal(number, signal.SIG_IGN)
     logging.basicConfig(format="%(asctime)s %(name)s: %(message)s")
     here = place.Place(Path(root))
-    driving = Driving(here.root / f"{name}.zarr", socket.socket(fileno=int(descriptor)), paused=paused == "paused")
+    driving = Driving(here.root / f"{name}.zarr", socket.socket(fileno=int(descriptor)))
     how = driving.run(place.read(here.connection(int(epoch))))
     raise SystemExit(0 if how in ("ended", "left") else 1)
 

@@ -152,7 +152,7 @@ class Serving:
         }
         for name in self._rota.start(waiting, len(self._drivers.running), now):
             known = self._known[name]
-            self._drivers.start(name, paused=known.submission.paused)
+            self._drivers.start(name)
             _log.info("%s is driven", name)
             if known.submission.again:
                 entries.change(known.store, again=False)
