@@ -1,6 +1,5 @@
 """MAPElites: the best of every cell of a grid of behaviours, by mutation or by CMA-ME."""
 
-import os
 import sys
 from functools import partial
 
@@ -14,7 +13,6 @@ from l2l_dask.errors import OptimizerError
 from l2l_dask.testing import check_optimizer
 from l2l_dask.testing.optimizer import default_spaces
 from optimizers.map_elites import MAPElites
-
 
 SPACE = Space({"x": Real(0, 1, shape=(4,))})
 COST = Objectives(minimize("cost"))
