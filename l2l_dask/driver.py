@@ -365,16 +365,17 @@ class Driver:
 
     def progress(self) -> Progress:
         """Say how far it is."""
-        in_flight = len(self._loop.in_flight)
+        in_flight, total = len(self._loop.in_flight), max(self._policy.evaluations, self._loop.n_asked)
         summed = self._meter.progress(
-            max(self._policy.evaluations, self._loop.n_asked),
+            total,
             in_flight,
             self._executor.slots,
             paused=self._paused,
             stopping=self._stopping,
         )
         thinks = self._call is not None and time.monotonic() - self._called > _LONG
-        return replace(summed, demand=in_flight if thinks else self._loop.demand)
+        demand = in_flight if thinks else self._loop.demand
+        return replace(summed, demand=demand, waits=self._executor.waits)
 
     def _set_state(self, state: Any, reason: str = "") -> None:
         self._writer.set_state(state, reason=reason, **self._details)

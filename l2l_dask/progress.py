@@ -32,6 +32,8 @@ class Progress:
         Evaluations per second of late.
     demand
         Individuals that could be on their way at this moment, were there slots for all.
+    waits
+        Which workers are waited for, and why; empty if none are or it is not known.
     """
 
     ended: int
@@ -46,6 +48,7 @@ class Progress:
     rate: float
     stopped: int = 0
     demand: int = 0
+    waits: str = ""
 
     @property
     def seconds_left(self) -> float | None:

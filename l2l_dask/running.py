@@ -127,8 +127,8 @@ def opened(plan: description.Plan, client: Any) -> Iterator[Executor]:
     if client is not None:
         yield on() if callable(client) else on(client)
         return
-    with cluster.open(section, plan.store.with_suffix(".jobs")) as (connected, local):
-        yield on(connected, local=local)
+    with cluster.open(section, plan.store.with_suffix(".jobs")) as at:
+        yield on(at.client, local=at.local, notice=at.waits)
 
 
 class Handle:

@@ -131,7 +131,9 @@ def _doing(p: Progress) -> str:
         return f"stopping: waits for {p.in_flight} running (Ctrl-C again: at once)"
     if p.paused:
         return "paused"
-    return "waiting for workers" if p.slots == 0 else ""
+    if p.slots == 0:
+        return f"waiting for workers: {p.waits}" if p.waits else "waiting for workers"
+    return p.waits
 
 
 def _clock(seconds: float) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import dask
@@ -14,11 +15,30 @@ from l2l_dask.cluster.systems import SYSTEMS
 from l2l_dask.config import ALLOCATION, ClusterSection
 from l2l_dask.errors import ClusterError
 
-__all__ = ["open"]
+__all__ = ["Opened", "open"]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A cluster that is there.
+
+    Attributes
+    ----------
+    client : distributed.Client
+        Connected.
+    local : bool
+        Whether the workers are this process's own.
+    waits : callable
+        Says in a line which workers are waited for, and why; empty if none are or it is not known.
+    """
+
+    client: Client
+    local: bool
+    waits: Callable[[], str] = str
 
 
 @contextmanager
-def open(section: ClusterSection, folder: Path) -> Iterator[tuple[Client, bool]]:
+def open(section: ClusterSection, folder: Path) -> Iterator[Opened]:
     """Open the cluster that a ``[cluster]`` section describes.
 
     Parameters
@@ -32,7 +52,7 @@ def open(section: ClusterSection, folder: Path) -> Iterator[tuple[Client, bool]]
 
     Yields
     ------
-    The client, and whether the workers are this process's own.
+    Opened
 
     Raises
     ------
@@ -43,26 +63,26 @@ def open(section: ClusterSection, folder: Path) -> Iterator[tuple[Client, bool]]
     configured = dask.config.get("scheduler-address", None) if profile == "local" else profile
     if configured is None:
         with local(section.workers, section.resources) as client:
-            yield client, True
+            yield Opened(client, local=True)
     elif configured in SYSTEMS:
-        with _batch(section, folder) as client:
-            yield client, False
+        with _batch(section, folder) as opened:
+            yield opened
     elif configured == ALLOCATION:
         from l2l_dask.cluster import allocation
 
-        yield allocation.client(), True
+        yield Opened(allocation.client(), local=True)
     else:
         with connected(configured) as client:
-            yield client, False
+            yield Opened(client, local=False)
 
 
 @contextmanager
-def _batch(section: ClusterSection, folder: Path) -> Iterator[Client]:
+def _batch(section: ClusterSection, folder: Path) -> Iterator[Opened]:
     from l2l_dask.cluster.batch import batch
     from l2l_dask.cluster.profiles import Profile
 
     if section.workers is None:
         raise ClusterError(f"{section.profile}: how many worker jobs? --workers 8, or [cluster] workers = 8")
     wanted = Profile(section.profile, section.options)
-    with batch(wanted, section.workers, folder, encrypted=section.tls, offers=section.offers) as (client, _):
-        yield client
+    with batch(wanted, section.workers, folder, encrypted=section.tls, offers=section.offers) as (client, kept):
+        yield Opened(client, local=False, waits=lambda: kept.waits)

@@ -114,6 +114,11 @@ class Workers:
         """Why there are fewer than wanted, in a line; empty if nothing is known to be wrong."""
         return self._fleet.trouble
 
+    @property
+    def waits(self) -> str:
+        """What is waited for, in a line; empty if all jobs have their workers."""
+        return self._fleet.waits
+
     def begin(self, n: int) -> None:
         """Want ``n`` worker jobs, and submit the first of them at once.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from l2l_dask.cluster.systems import State
+from l2l_dask.cluster.systems import Standing
 
 _PER_STEP = 20  # jobs that are submitted at once
 _LOST = 10.0  # seconds without its worker, which its nanny may start again, after which a job is given up
@@ -37,6 +37,8 @@ class Job:
         The batch system's.
     state
         As last seen: ``"pending"``, ``"running"``, or ``"working"`` once its worker has joined.
+    reason
+        Why it waits, in the batch system's own words.
     submitted, seen
         When it was submitted, and when its worker was last connected.
     """
@@ -46,6 +48,7 @@ class Job:
     submitted: float
     state: str = "pending"
     seen: float | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class View:
 
     now: float
     workers: Mapping[str, Worker]
-    states: Mapping[str, State] | None = None
+    states: Mapping[str, Standing] | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,16 @@ class Fleet:
         """Note that a job was not accepted: the next try comes later and later."""
         self._delay(reason, now)
 
+    @property
+    def waits(self) -> str:
+        """Say what is waited for: empty if all jobs have their workers."""
+        if self.trouble:
+            return self.trouble
+        starting = [job for job in self.jobs.values() if job.seen is None]
+        reasons = sorted({job.reason for job in starting if job.reason and job.reason != "None"})
+        because = f" ({', '.join(reasons)})" if reasons else ""
+        return f"{len(starting)} of {self.wanted} worker jobs wait{because}" if starting else ""
+
     def step(self, view: View) -> Step:
         """Decide what to do now."""
         gone = self._look(view)
@@ -119,7 +132,7 @@ class Fleet:
         gone = []
         for job in list(self.jobs.values()):
             if job.name in view.workers:
-                self.jobs[job.name] = replace(job, state="working", seen=view.now)
+                self.jobs[job.name] = replace(job, state="working", seen=view.now, reason="")
                 self._pause, self.trouble = _FIRST_PAUSE, ""
                 continue
             ended = view.states is not None and job.id not in view.states and view.now - job.submitted > _UNSEEN
@@ -129,7 +142,8 @@ class Fleet:
                 del self.jobs[job.name]
                 gone.append(job)
             elif view.states and job.id in view.states and job.seen is None:
-                self.jobs[job.name] = replace(job, state=view.states[job.id])
+                state, reason = view.states[job.id]
+                self.jobs[job.name] = replace(job, state=state, reason=reason)
         return gone
 
     def _delay(self, reason: str, now: float) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from l2l_dask.cluster.profiles import Profile
-from l2l_dask.cluster.systems import State
+from l2l_dask.cluster.systems import Standing
 from l2l_dask.cluster.tls import Tls
 from l2l_dask.errors import ClusterError
 
@@ -159,7 +159,7 @@ def cancel(profile: Profile, ids: Collection[str]) -> None:
         asyncio.run(each())
 
 
-def states(profile: Profile, ids: Collection[str]) -> dict[str, State] | None:
+def states(profile: Profile, ids: Collection[str]) -> dict[str, Standing] | None:
     """Ask the batch system which of some jobs wait and which run.
 
     Returns
@@ -169,7 +169,7 @@ def states(profile: Profile, ids: Collection[str]) -> dict[str, State] | None:
     """
     kind = profile.kind
     if hasattr(kind.job_class(), "states"):
-        return cast("dict[str, State]", kind.job_class().states(ids))
+        return cast("dict[str, Standing]", kind.job_class().states(ids))
     if not kind.listing:
         return None
     try:
@@ -178,11 +178,12 @@ def states(profile: Profile, ids: Collection[str]) -> dict[str, State] | None:
         return None
     if done.returncode:
         return None
-    found: dict[str, State] = {}
+    found: dict[str, Standing] = {}
     for line in done.stdout.splitlines():
-        id, _, state = line.strip().partition(" ")
+        id, _, rest = line.strip().partition(" ")
+        state, _, reason = rest.partition(" ")
         if id in ids:
-            found[id] = "pending" if state.startswith(kind.pending) else "running"
+            found[id] = Standing("pending", reason) if state.startswith(kind.pending) else Standing("running")
     return found
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 from dask_jobqueue.core import Job
 
-from l2l_dask.cluster.systems import State
+from l2l_dask.cluster.systems import Standing
 
 _GRACE = 5.0
 
@@ -83,13 +83,13 @@ class ProcessJob(Job):
         return f"{pid}-{int(psutil.Process(pid).create_time())}"
 
     @staticmethod
-    def states(ids: Collection[str]) -> dict[str, State]:
+    def states(ids: Collection[str]) -> dict[str, Standing]:
         """Tell which of some jobs run."""
-        found: dict[str, State] = {}
+        found: dict[str, Standing] = {}
         for id in ids:
             pid, _, created = id.partition("-")
             with suppress(psutil.Error):
                 process = psutil.Process(int(pid))
                 if f"{int(process.create_time())}" == created and process.status() != psutil.STATUS_ZOMBIE:
-                    found[id] = "running"
+                    found[id] = Standing("running")
         return found

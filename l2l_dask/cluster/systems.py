@@ -7,9 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 State: TypeAlias = Literal["pending", "running"]
+
+
+class Standing(NamedTuple):
+    """How a job stands that has not ended: what it does, and, in the batch system's own words, why it waits."""
+
+    state: State
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class System:
     after : str
         The directive by which a job waits for the end, however it comes, of the job ``{job}``; empty if there is none.
     listing : tuple of str
-        The command that lists the user's jobs, a line with the id and the state each; empty if none is known here.
+        The command that lists the user's jobs, a line with id, state and reason each; empty if none is known here.
     pending : str
         What states of jobs that wait begin with.
     number, pair : int
@@ -70,7 +77,7 @@ SYSTEMS = {
         ("queue", "account", "walltime", "job_cpu", "job_mem"),
         once=("--no-requeue",),
         after="--dependency=afterany:{job}",
-        listing=("squeue", "--me", "--noheader", "--format=%A %T"),
+        listing=("squeue", "--me", "--noheader", "--format=%A %T %r"),
         pending="PENDING",
         number=60,
     ),

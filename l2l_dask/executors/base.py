@@ -38,6 +38,11 @@ class Executor(ABC):
         """How many evaluations can run at once."""
 
     @property
+    def waits(self) -> str:
+        """What workers are waited for, in a line; empty if none are or it is not known."""
+        return ""
+
+    @property
     def capacity(self) -> int:
         """How many candidates should be in flight."""
         return self.slots

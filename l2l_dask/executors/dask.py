@@ -8,7 +8,7 @@ import logging
 import pickle
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -63,6 +63,8 @@ class Dask(Executor):
         Whether what evaluations print is to come out of their workers.
     memory
         Bytes that one evaluation may use; None for its share of its worker's limit.
+    notice
+        Says which workers are waited for, and why.
     losses
         An individual is set aside when so many workers were lost while they evaluated it.
     """
@@ -76,6 +78,7 @@ class Dask(Executor):
     resources: Mapping[str, float] = field(default_factory=dict)
     show_output: bool = False
     memory: int | None = None
+    notice: Callable[[], str] = str
     losses: int = 3
     threaded = True
 
@@ -139,6 +142,10 @@ class Dask(Executor):
     def _address(self) -> str:
         scheduler: Any = self.client.scheduler
         return str(scheduler.address)
+
+    @property
+    def waits(self) -> str:
+        return self.notice()
 
     @property
     def slots(self) -> int:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from l2l_dask.cluster.fleet import Fleet, View, Worker
+from l2l_dask.cluster.systems import Standing
 
 
 @dataclass
@@ -19,6 +20,7 @@ class Imaginary:
     waiting: dict = field(default_factory=dict)  # id -> name
     running: dict = field(default_factory=dict)
     workers: dict = field(default_factory=dict)  # name -> Worker
+    reason: str = ""
     refusing: bool = False
     silent: bool = False
     most: int = 0
@@ -28,7 +30,8 @@ class Imaginary:
         self.now += seconds
         states = None
         if not self.silent:
-            states = dict.fromkeys(self.waiting, "pending") | dict.fromkeys(self.running, "running")
+            pending, running = Standing("pending", self.reason), Standing("running")
+            states = dict.fromkeys(self.waiting, pending) | dict.fromkeys(self.running, running)
         decided = self.fleet.step(View(self.now, dict(self.workers), states))
         for job in (*decided.retire, *decided.cancel):
             self.cancelled.append(job.id)
@@ -144,6 +147,20 @@ def test_jobs_that_end_before_their_workers_join_are_not_submitted_without_end()
         it.waiting.clear()  # the environment of the jobs is broken, say
     assert it.number < 60
     assert "ended before its worker joined" in it.fleet.trouble
+
+
+def test_what_is_waited_for_is_said_in_the_batch_system_s_words():
+    it = Imaginary(Fleet(3), reason="Priority")
+    assert it.fleet.waits == ""
+    it.step()
+    it.step()
+    assert it.fleet.waits == "3 of 3 worker jobs wait (Priority)"
+    it.begin(1)
+    it.step()
+    assert it.fleet.waits == "2 of 3 worker jobs wait (Priority)"
+    it.begin()
+    it.step()
+    assert it.fleet.waits == ""
 
 
 def test_a_worker_that_drains_is_replaced_before_it_goes():

@@ -172,7 +172,7 @@ def until(condition, seconds=10):
 def test_a_process_is_submitted_watched_and_cancelled_with_what_it_started(tmp_path):
     id = run(["bash", "-c", f"sleep 600 & echo $! > {tmp_path}/child; wait"], tmp_path)
     until((tmp_path / "child").exists)
-    assert jobs.states(LOCAL, [id]) == {id: "running"}
+    assert jobs.states(LOCAL, [id]) == {id: ("running", "")}
     jobs.cancel(LOCAL, [id])
     assert jobs.states(LOCAL, [id]) == {}
     child = int((tmp_path / "child").read_text())

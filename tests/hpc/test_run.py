@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from l2l_dask import load
+from l2l_dask.cluster.batch import batch
+from l2l_dask.cluster.profiles import Profile
 
 MODEL = """
 import time
@@ -102,6 +104,13 @@ def test_a_job_that_is_cancelled_costs_nothing_and_is_replaced(slurm, home):
     counts = load(store).counts()
     assert counts["done"] == counts["total"] == 150
     assert len(set(load(store).record["worker"].tolist())) == 4
+
+
+def test_jobs_that_wait_say_why_in_slurm_s_words(slurm, tmp_path):
+    wanted = Profile("slurm", {"cores": 99, "memory": "500 MB", "interface": "lo"})
+    with batch(wanted, 1, tmp_path / "jobs") as (_, workers):
+        until(lambda: re.fullmatch(r"1 of 1 worker jobs wait \((Resources|PartitionConfig)\)", workers.waits), 30)
+    until(lambda: not left(slurm), 20)
 
 
 def test_ctrl_c_leaves_no_job_and_the_search_goes_on_elsewhere(slurm, home):
