@@ -71,7 +71,7 @@ def withdraw(store: Path) -> None:
 
 def read(store: Path) -> Submission | None:
     """Read what was submitted; None if nothing was, or by somebody whose code is not ours to run."""
-    content = place.read(entry(store))
+    content = place.read(entry(store), secret=False)
     known = {name: value for name, value in content.items() if name in Submission.__dataclass_fields__}
     return Submission(**known) if content else None
 

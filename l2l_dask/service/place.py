@@ -111,8 +111,13 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
         raise
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path, *, secret: bool = True) -> dict[str, Any]:
     """Read a file that is ours alone; empty if it is not there.
+
+    Parameters
+    ----------
+    secret
+        Whether others may not read it either; in no case may they write it.
 
     Raises
     ------
@@ -125,10 +130,10 @@ def read(path: Path) -> dict[str, Any]:
             facts = os.fstat(file.fileno())
             if facts.st_uid != os.geteuid():
                 raise ClusterError(f"{path} belongs to another user: start a service of your own, in a folder of yours")
-            if stat.S_IMODE(facts.st_mode) & 0o077:
+            if stat.S_IMODE(facts.st_mode) & (0o077 if secret else 0o022):
                 raise ClusterError(
-                    f"{path} can be read or written by others, who could run code as you: "
-                    f"`l2l service stop {path.parents[1]}`, and start it again"
+                    f"{path} can be {'read or ' if secret else ''}written by others, who could run code as you: "
+                    f"chmod go= {path}, and if it is of a service, stop that and start it again"
                 )
             content = json.load(file)
     except FileNotFoundError:

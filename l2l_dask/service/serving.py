@@ -19,7 +19,7 @@ from typing import Any
 from l2l_dask.cluster import tls
 from l2l_dask.cluster.attaching import Census, census
 from l2l_dask.cluster.batch import Workers, scheduler
-from l2l_dask.errors import ClusterError
+from l2l_dask.errors import ClusterError, L2LError
 from l2l_dask.service import entries, place, plan, shares
 from l2l_dask.service.drivers import Drivers, Ended
 from l2l_dask.service.entries import Known, Shelf
@@ -81,9 +81,11 @@ class Serving:
         self._shelf = Shelf(self.place.root)
         self._drivers = Drivers(self.place, self.epoch)
         self._wanted = 0.0
+        self._workers: Workers | None = None
 
     def run(self) -> None:
         """Serve until told to stop, or until the end of the job is near."""
+        self._publish("running")  # from here on another start is refused
         with ExitStack() as stack:
             stack.enter_context(self._signals())
             secured = tls.make(self.place.tls(self.epoch)) if self.settings.encrypted else None
@@ -102,7 +104,10 @@ class Serving:
                 # At irregular moments: regular ones could see the same half of evaluations that take as long.
                 self._wake.wait(_STEP * random.uniform(0.5, 1.5))
                 self._wake.clear()
-                self._step()
+                try:
+                    self._step()
+                except (OSError, L2LError) as error:  # a disk that is full for a while, say
+                    _log.warning("%s", error)
 
     def _announce(self, secured: tls.Tls | None) -> None:
         place.write(
@@ -186,6 +191,7 @@ class Serving:
             self._drivers.grant(dict.fromkeys(claims, 0))
             return
         self._drivers.grant(shares.quotas(claims, slots))
+        assert self._workers is not None
         self._workers.scale(self._scale.jobs(self._wanted, now))
 
     def _claim(self, name: str) -> shares.Claim:
@@ -258,7 +264,8 @@ class Serving:
     # -- what others see ----------------------------------------------------------------------------------------------
 
     def _publish(self, state: str, **more: Any) -> None:
-        workers = [{"name": job.name, "id": job.id, "state": job.state} for job in self._workers.jobs]
+        jobs = self._workers.jobs if self._workers else []
+        workers = [{"name": job.name, "id": job.id, "state": job.state} for job in jobs]
         content = {
             **self._me,
             **self.succession.told(),
@@ -268,7 +275,7 @@ class Serving:
             "since": self._started,
             "slots": {"total": self._census.slots, "busy": self._census.busy, "wanted": self._wanted},
             "workers": workers,
-            "trouble": self._workers.trouble,
+            "trouble": self._workers.trouble if self._workers else "",
             "experiments": {name: self._told(name) for name in self._known},
             **more,
         }

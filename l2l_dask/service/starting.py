@@ -81,9 +81,11 @@ def stop(at: Place, *, now: bool, said: Callable[[str], None], seconds: float | 
     """
     found = standing.look(at)
     settings = Settings.read(at) if found.condition != "none" else None
-    if settings is None or found.condition in ("ended", "lost"):
-        _clear_up(at, found, settings)
+    if settings is None or found.condition == "ended":
         raise ClusterError(found.line())
+    if found.condition == "lost":
+        _clear_up(at, found, settings)
+        return standing.look(at)
     if found.condition in ("pending", "handing over"):
         job = found.state["job"] if found.condition == "pending" else found.state["successor"]
         jobs.cancel(settings.own_profile, [job])
@@ -97,10 +99,8 @@ def stop(at: Place, *, now: bool, said: Callable[[str], None], seconds: float | 
     return ended
 
 
-def _clear_up(at: Place, found: Standing, settings: Settings | None) -> None:
+def _clear_up(at: Place, found: Standing, settings: Settings) -> None:
     """Leave nothing of a service that could not do so itself."""
-    if settings is None:
-        return
     state = dict(found.state)
     jobs.cancel(settings.profile, [worker["id"] for worker in state.get("workers", ())])
     if state.get("successor"):

@@ -133,3 +133,12 @@ def test_without_encryption_it_says_what_that_means(site):
     service = site.start("--no-tls")
     assert read(site.place.connection(1))["address"].startswith("tcp://")
     site.stop(service)
+
+
+def test_stop_clears_up_after_a_service_that_was_killed(site):
+    service = site.start()
+    service.kill()
+    service.wait()
+    assert "is gone" in site.l2l("service", "status", "S").stdout
+    assert "has ended" in site.stop().stderr
+    assert not list(site.place.private.glob("connection*")) + list(site.place.private.glob("tls*"))
