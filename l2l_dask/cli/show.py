@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from rich.table import Table
 
 from l2l_dask.errors import L2LError, StoreError
 from l2l_dask.trajectory import FINAL, RETRY, Individual, Trajectory, load
+from l2l_dask.trajectory.layout import stores_below
 
 
 def summary(trajectory: Trajectory, best: int = 1) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def table_of_stores(folder: Path, *, as_json: bool) -> None:
     """Print a line for each store below a folder."""
     if not folder.is_dir():
         raise StoreError(f"there is no folder {folder}")
-    rows = [_row(store) for store in _stores(folder)]
+    rows = [_row(store) for store in stores_below(folder)]
     if as_json:
         json.dump({"experiments": rows}, sys.stdout)
         sys.stdout.write("\n")
@@ -142,17 +142,6 @@ def table_of_stores(folder: Path, *, as_json: bool) -> None:
         )
     console = Console()
     console.print(table if rows else f"no experiments below {folder}")
-
-
-def _stores(folder: Path) -> list[Path]:
-    """Find the stores below a folder, without looking into them."""
-    if folder.suffix == ".zarr":
-        return [folder]
-    found = []
-    for place, folders, _ in os.walk(folder):
-        found += [Path(place) / name for name in folders if name.endswith(".zarr") and not name.startswith(".")]
-        folders[:] = [name for name in folders if not name.endswith(".zarr")]
-    return sorted(found)
 
 
 def _row(store: Path) -> dict[str, Any]:

@@ -161,6 +161,17 @@ def open_layout(store: str | os.PathLike[str]) -> tuple[Layout, dict[str, Any]]:
     return layout, described
 
 
+def stores_below(folder: Path) -> list[Path]:
+    """Find the stores below a folder, without looking into them."""
+    if folder.suffix == ".zarr":
+        return [folder]
+    found = []
+    for place, folders, _ in os.walk(folder):
+        found += [Path(place) / name for name in folders if name.endswith(".zarr") and not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.endswith(".zarr")]
+    return sorted(found)
+
+
 def send(store: str | os.PathLike[str], command: Command) -> None:
     """Leave a command for the driver of a store, after those that it has not seen yet."""
     layout, _ = open_layout(store)
