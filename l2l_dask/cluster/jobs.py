@@ -17,12 +17,13 @@ from l2l_dask.cluster.profiles import Profile
 from l2l_dask.cluster.systems import Standing
 from l2l_dask.cluster.tls import Tls
 from l2l_dask.errors import ClusterError
+from l2l_dask.walltime import JOB_END
 
-JOB_END = "L2L_JOB_END"
 _PATIENCE = 30.0  # seconds that a command of the batch system may take
 # What a job is given by its batch system: one that is submitted from within it is not to take it for its own.
-_OF_A_JOB = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "PBS_", "SGE_", "LSB_", "OAR_")
+_OF_A_JOB = (JOB_END, "SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "PBS_", "SGE_", "LSB_", "OAR_")
 _OF_THE_MACHINE = ("SLURM_CONF", "PBS_CONF_FILE", "PBS_SERVER", "SGE_ROOT", "SGE_CELL", "SGE_CLUSTER_NAME")
+_OF_THE_MACHINE += ("SGE_QMASTER_PORT", "SGE_EXECD_PORT")
 
 
 def worker_job(
@@ -76,7 +77,9 @@ def command_job(
     after
         Id of the job for whose end it is to wait.
     """
-    directives = [profile.kind.after.format(job=after)] if after and profile.kind.after else []
+    if after and not profile.kind.after:
+        raise ClusterError(f"{profile.system}: a job cannot be made to wait for the end of another one")
+    directives = [profile.kind.after.format(job=after)] if after else []
     job = _job(profile, name, logs, directives, scheduler="tcp://none", processes=1)
     job._command_template = "exec " + shlex.join(command)
     return job

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from l2l_dask.cluster import jobs
-from l2l_dask.cluster.jobs import JOB_END
 from l2l_dask.errors import ClusterError
 from l2l_dask.service import entries, place, plan
 from l2l_dask.service.place import Place
 from l2l_dask.service.settings import Settings
 from l2l_dask.service.standing import is_gone
 from l2l_dask.trajectory.lease import release_of_the_dead
+from l2l_dask.walltime import JOB_END
 
 _log = logging.getLogger(__name__)
 

@@ -80,6 +80,11 @@ def test_a_successor_waits_for_the_end_of_another_job_however_it_comes(system, d
     assert directive in job.job_script().splitlines()
 
 
+def test_where_no_job_can_wait_for_another_that_is_said():
+    with pytest.raises(ClusterError, match="htcondor: a job cannot be made to wait for the end of another one"):
+        jobs.command_job(profile("htcondor"), "next", ["python"], after="77")
+
+
 @pytest.mark.parametrize("system", BATCH)
 def test_a_command_takes_the_place_of_the_shell_so_that_signals_reach_it(system):
     job = jobs.command_job(profile(system), "it", ["python", "-m", "it", "a folder"])
@@ -148,11 +153,12 @@ def test_a_job_that_is_submitted_from_within_another_takes_nothing_from_it(tmp_p
     command(tmp_path, f"env > {tmp_path}/seen; echo 'Submitted batch job 12'")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_MEM_PER_CPU", "500")
+    monkeypatch.setenv("L2L_JOB_END", "1")
     monkeypatch.setenv("SBATCH_PARTITION", "other")
     monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
     assert jobs.submit(jobs.worker_job(profile("slurm"), "l2l-1", "tcp://a:1", None)) == "12"
     seen = dict(line.split("=", 1) for line in (tmp_path / "seen").read_text().splitlines() if "=" in line)
-    assert [name for name in seen if name.startswith(("SLURM", "SBATCH"))] == ["SLURM_CONF"]
+    assert [name for name in seen if name.startswith(("SLURM", "SBATCH", "L2L_"))] == ["SLURM_CONF"]
 
 
 # Processes of this machine, the twin of a batch system
