@@ -37,8 +37,9 @@ demo: $(STAMP) ## fit a neuron's ion channels to a target response, and write a 
 test: lint slurm ## lint, then all tests but the soak tests
 	@$(BIN)/python -m pytest
 
-slurm: ## Debian's Slurm for the tests on a real one, where it may: as root, or by a sudo that asks nothing
+slurm: ## Debian's Slurm and Grid Engine for the tests on real ones, where it may: as root, or by a sudo that asks nothing
 	@sh tests/hpc/install-slurm.sh
+	@sh tests/hpc/install-sge.sh
 
 lint: $(STAMP) ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check .

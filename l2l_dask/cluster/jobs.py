@@ -22,8 +22,8 @@ from l2l_dask.walltime import JOB_END
 _PATIENCE = 30.0  # seconds that a command of the batch system may take
 # What a job is given by its batch system: one that is submitted from within it is not to take it for its own.
 _OF_A_JOB = (JOB_END, "SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "PBS_", "SGE_", "LSB_", "OAR_")
-_OF_THE_MACHINE = ("SLURM_CONF", "PBS_CONF_FILE", "PBS_SERVER", "SGE_ROOT", "SGE_CELL", "SGE_CLUSTER_NAME")
-_OF_THE_MACHINE += ("SGE_QMASTER_PORT", "SGE_EXECD_PORT")
+_SGE = ("SGE_ROOT", "SGE_CELL", "SGE_CLUSTER_NAME", "SGE_QMASTER_PORT", "SGE_EXECD_PORT")
+_OF_THE_MACHINE = ("SLURM_CONF", "PBS_CONF_FILE", "PBS_SERVER", *_SGE)
 
 
 def worker_job(

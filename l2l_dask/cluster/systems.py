@@ -32,7 +32,7 @@ class System:
     options : tuple of str
         Keyword arguments that only this system's class takes.
     once : tuple of str
-        Directives that keep it from starting a job again by itself.
+        Directives of each job, which keep it from starting that again by itself, and in a shell other than bash.
     after : str
         The directive by which a job waits for the end, however it comes, of the job ``{job}``; empty if there is none.
     listing : tuple of str
@@ -70,6 +70,12 @@ def sigint_kept() -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
 
 
+# Its states are letters, which say most of why a job waits: qw, hqw (held), Eqw (its start failed).
+_QSTAT = """\
+jobs=$(qstat -u "$(id -un)") || exit
+echo "$jobs" | awk 'NR > 2 {print $1, ($5 ~ /qw/) ? "PENDING " $5 : "RUNNING"}'
+"""
+
 SYSTEMS = {
     "slurm": System(
         "dask_jobqueue.slurm:SLURMJob",
@@ -92,8 +98,10 @@ SYSTEMS = {
         "dask_jobqueue.sge:SGEJob",
         "JOB_ID",
         ("queue", "project", "walltime", "resource_spec"),
-        once=("-r n",),
+        once=("-r n", "-S /bin/bash"),
         after="-hold_jid {job}",
+        listing=("sh", "-c", _QSTAT),
+        pending="PENDING",
     ),
     "lsf": System(
         "dask_jobqueue.lsf:LSFJob",
