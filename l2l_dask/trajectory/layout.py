@@ -55,6 +55,10 @@ class Layout:
         return self.private / "control.jsonl"
 
     @property
+    def actions(self) -> Path:
+        return self.private / "actions.jsonl"
+
+    @property
     def errors(self) -> Path:
         return self.private / "errors.jsonl"
 

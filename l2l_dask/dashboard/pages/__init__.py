@@ -6,14 +6,16 @@ A page belongs to one viewer's document. It holds Bokeh models and does no I/O: 
 - No ``CustomJS``, ``HTMLTemplateFormatter`` or other JavaScript in strings: the page's Content-Security-Policy has no
   ``unsafe-eval``. Callbacks are Python's.
 - Text of a user (names, errors) goes into a ``Div`` escaped and with ``disable_math=True``; in figures it is safe.
-- Colours of glyphs come from :mod:`l2l_dask.dashboard.theme` and serve on light and dark; what a figure draws around them
-  (axes, grids, titles, backgrounds) is coloured by the style sheet.
+- Colours of glyphs come from :mod:`l2l_dask.dashboard.theme` and serve on light and dark; what a figure draws around
+  them (axes, grids, titles, backgrounds) is coloured by the style sheet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from l2l_dask.dashboard.pages.search import Search
 
 if TYPE_CHECKING:
     from l2l_dask.dashboard.followed import Followed
@@ -53,7 +55,10 @@ class Page(Protocol):
     def update(self, change: Change) -> None:
         """Show what changed since the last call (or since the page was made): ``followed.trajectory`` is the new one.
 
-        It is called when there is something new alone, at most twice a second, holding the document's lock on the
-        server's only thread: it must take less than 300 ms with a million rows. What several viewers need is best computed by
+        It is called when there is something new alone, at most twice a second, on the server's only thread: it must take
+        less than 300 ms with a million rows. What several viewers need is best computed by
         ``followed.once(function, *arguments)``. If the store was replaced by another, a new page is made instead.
         """
+
+
+PAGES: tuple[type[Page], ...] = (Search,)
