@@ -14,9 +14,11 @@ def main() -> None:
 
     from l2l_dask.cli.batch_script import batch_script
     from l2l_dask.cli.commands import cli
+    from l2l_dask.cli.dashboard import dashboard
     from l2l_dask.cli.service import service
 
     cli.add_command(service)
+    cli.add_command(dashboard)
     cli.add_command(batch_script)
 
     try:

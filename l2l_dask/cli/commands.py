@@ -127,22 +127,9 @@ def unpause(store: Path) -> None:
 
 
 def _send(store: Path, command: Any) -> None:
-    from l2l_dask.errors import StoreError
-    from l2l_dask.service.entries import is_submitted
-    from l2l_dask.trajectory import load, send
+    from l2l_dask.cli.control import tell
 
-    state = load(store).state
-    if state in ("queued", "interrupted") and is_submitted(store):
-        from l2l_dask.service.client import Submitted
-
-        getattr(Submitted(store), command.partition("-")[0])()
-        done = "taken out of the queue" if command.startswith("stop") else f"{command}d once its service drives it"
-        click.echo(f"{store}: {done}", err=True)
-        return
-    if state not in ("running", "paused"):
-        raise StoreError(f"{store} is {state}, not running: there is nothing to {command.partition('-')[0]}")
-    send(store, command)
-    click.echo(f"{store}: told to {command.replace('-', ' ')}", err=True)
+    click.echo(tell(store, command), err=True)
 
 
 @cli.command("list")

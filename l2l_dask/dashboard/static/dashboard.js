@@ -9,11 +9,11 @@
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => repaint());
 
-  function views(of = Object.values(Bokeh.index.roots ?? Bokeh.index)) {
-    return of.flatMap(view => [view, ...views([...(view.children?.() ?? [])])]);
-  }
-  function repaint() {
-    for (const view of views()) if (view.model.type === "Figure" || view.model.type === "Plot") view.repaint?.();
+  function repaint(of = window.Bokeh?.index.roots ?? []) {
+    for (const view of of) {
+      view.request_repaint?.();
+      repaint(view.children?.() ?? []);
+    }
   }
 
   const table = document.getElementById("experiments");

@@ -23,6 +23,8 @@
       color: var(--ink); border-color: var(--line); }
     .slick-row.odd .slick-cell { background-color: var(--raised); }
     .slick-cell.selected, .slick-row .slick-cell.selected { background-color: var(--chosen); }
+    :host(.bk-Legend) { background-color: color-mix(in srgb, var(--paper) 80%, transparent) !important; }
+    :host(.bk-Legend) .bk-label, :host(.bk-Legend) .bk-title { color: var(--ink) !important; }
     .bk-tooltip-content, :host(.bk-Tooltip) { --background-color: var(--paper); }
     .bk-clearfix { font-size: 14px; line-height: 1.5; }
     a { color: var(--link); }
