@@ -25,7 +25,7 @@ from distributed import Client, Scheduler, Worker
 from distributed.core import rpc
 from distributed.diagnostics.plugin import SchedulerPlugin
 
-from l2l_dask.cluster import tls
+from l2l_dask.cluster import pages, tls
 from l2l_dask.cluster.local import _SHIELD
 from l2l_dask.cluster.systems import SYSTEMS, sigint_kept
 from l2l_dask.config import ClusterSection
@@ -314,7 +314,8 @@ def _schedule(task: Task, meeting: Meeting, section: ClusterSection) -> None:
         "dashboard_address": "127.0.0.1:0",
     }
     try:
-        _Runner(task, meeting, scheduler_options=options)
+        with pages.none_served():
+            _Runner(task, meeting, scheduler_options=options)
     except (OSError, ValueError, RuntimeError) as error:
         meeting.tell(error=f"task 0, the scheduler, could not be started: {' '.join(str(error).split())}")
         time.sleep(_GRACE)
@@ -334,7 +335,7 @@ def _work(task: Task, meeting: Meeting, section: ClusterSection) -> None:
         "dashboard": False,
         "dashboard_address": "127.0.0.1:0",
     }
-    with _SHIELD.up():
+    with _SHIELD.up(), pages.none_served():
         try:
             _Runner(task, meeting, worker_class="distributed.Nanny", worker_options=options)
         except (ClusterError, OSError, RuntimeError, TimeoutError) as error:

@@ -14,7 +14,7 @@ from typing import Any
 
 from distributed import Client, Scheduler, SpecCluster
 
-from l2l_dask.cluster import jobs, tls
+from l2l_dask.cluster import jobs, pages, tls
 from l2l_dask.cluster.fleet import Fleet, View, Worker
 from l2l_dask.cluster.profiles import Profile
 from l2l_dask.errors import ClusterError
@@ -54,9 +54,9 @@ def scheduler(secured: tls.Tls | None, interface: str | None = None) -> Iterator
     if security is not None:
         options["security"] = security
     try:
-        cluster = SpecCluster(
-            scheduler={"cls": Scheduler, "options": options}, workers={}, security=security, silence_logs=logging.ERROR
-        )
+        with pages.none_served():
+            begun = {"cls": Scheduler, "options": options}
+            cluster = SpecCluster(scheduler=begun, workers={}, security=security, silence_logs=logging.ERROR)
     except (OSError, ValueError, RuntimeError) as error:
         raise ClusterError(f"the scheduler could not be started: {error}") from error
     with cluster:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from l2l_dask.cluster import pages
 from l2l_dask.cluster.profiles import Profile
 from l2l_dask.cluster.systems import Standing
 from l2l_dask.cluster.tls import Tls
@@ -88,7 +89,7 @@ def command_job(
 def _job(profile: Profile, name: str, logs: Path | None, directives: Sequence[str] = (), **settings: Any) -> Any:
     options = dict(profile.options)
     prologue = [*(profile["job_script_prologue"] or ())]
-    own = ["export DASK_LOGGING__DISTRIBUTED=warning"]
+    own = ["export DASK_LOGGING__DISTRIBUTED=warning", pages.EXPORT]
     if profile.walltime is not None:
         own.append(f"export {JOB_END}=$(( $(date +%s) + {int(profile.walltime)} ))")
     given = profile["job_extra_directives"] or ()

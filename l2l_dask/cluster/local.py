@@ -14,6 +14,7 @@ from typing import Any
 
 from distributed import Client, LocalCluster
 
+from l2l_dask.cluster import pages
 from l2l_dask.errors import ClusterError
 
 _DIRECT = ("tcp://", "tls://", "ucx://", "ws://", "wss://")
@@ -33,7 +34,7 @@ def local(workers: int | None = None, resources: Mapping[str, float] | None = No
     """
     taken = dict(resources or {})
     n = workers or max(1, int(len(os.sched_getaffinity(0)) / taken.get("cores", 1)))
-    with _SHIELD.up():
+    with _SHIELD.up(), pages.none_served():
         try:
             cluster = LocalCluster(
                 n_workers=n,
