@@ -1,6 +1,7 @@
 """The trajectory: everything that was tried and what came of it, durable in a Zarr group."""
 
 from l2l_dask.trajectory.creating import create, refuse
+from l2l_dask.trajectory.following import Change, Following, News
 from l2l_dask.trajectory.layout import send
 from l2l_dask.trajectory.reader import Individual, Trajectory, load, look
 from l2l_dask.trajectory.record import FINAL, INITIAL, OPTIMIZER, RETRY, Event, Record
@@ -11,8 +12,11 @@ __all__ = [
     "INITIAL",
     "OPTIMIZER",
     "RETRY",
+    "Change",
     "Event",
+    "Following",
     "Individual",
+    "News",
     "Record",
     "Trajectory",
     "Writer",

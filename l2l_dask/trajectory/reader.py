@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-_UNTOLD_FILL: dict[str, Any] = {
+# What a row without a result holds: masked where results were written and its status was not yet.
+UNTOLD_FILL: dict[str, Any] = {
     "fitness": np.nan,
     "fitness_sd": np.nan,
     "told": -1,
@@ -268,11 +269,7 @@ def load(store: str | os.PathLike[str]) -> Trajectory:
         record = _read_whole(layout)
         experiment = described["experiment"]
         space, objectives = Space.from_dict(experiment["space"]), Objectives(experiment["objectives"])
-    try:
-        details = _details(layout)
-        state = _state(layout, details)
-    except OSError as error:
-        raise StoreError(f"{error.filename or layout.root} cannot be read: {error.strerror}") from error
+    state, details = standing(layout)
     return Trajectory(layout, experiment, space, objectives, record, state, details)
 
 
@@ -284,8 +281,20 @@ def look(store: str | os.PathLike[str]) -> tuple[str, State]:
     The store's ``uuid``, and its state.
     """
     layout, described = open_layout(store)
+    return str(described["uuid"]), standing(layout)[0]
+
+
+def standing(layout: Layout) -> tuple[State, dict[str, Any]]:
+    """Tell what the driver of a store does, and what it said beside.
+
+    Raises
+    ------
+    StoreError
+        If that cannot be read.
+    """
     try:
-        return str(described["uuid"]), _state(layout, _details(layout))
+        details = _details(layout)
+        return _state(layout, details), details
     except OSError as error:
         raise StoreError(f"{error.filename or layout.root} cannot be read: {error.strerror}") from error
 
@@ -293,13 +302,13 @@ def look(store: str | os.PathLike[str]) -> tuple[str, State]:
 def _read_whole(layout: Layout) -> Record:
     """Read again if the arrays were made anew meanwhile: they are empty at first."""
     while True:
-        before = _which(layout)
+        before = which(layout)
         record = _read(layout)
-        if _which(layout) == before:
+        if which(layout) == before:
             return record
 
 
-def _which(layout: Layout) -> tuple[int, int, int]:
+def which(layout: Layout) -> tuple[int, int, int]:
     """Tell the arrays of a store from those that a driver makes anew: that is done in a new epoch, in a new folder."""
     if layout.rebuilding.exists():
         raise RuntimeError("its arrays were damaged, and are not whole again")
@@ -316,8 +325,8 @@ def _read(layout: Layout) -> Record:
         columns = {name: np.asarray(array[:n]) for name, array in group.arrays() if name not in (*LABELS, "status")}
     columns["status"] = status[:n]
     pending = columns["status"] == Status.PENDING
-    for name in _UNTOLD_FILL.keys() & columns.keys():
-        columns[name][pending] = _UNTOLD_FILL[name]
+    for name in UNTOLD_FILL.keys() & columns.keys():
+        columns[name][pending] = UNTOLD_FILL[name]
     return Record(columns)
 
 
