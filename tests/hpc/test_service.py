@@ -1,5 +1,8 @@
 """``l2l service`` on a real Slurm: in a job of its own, from job to job, and gone when it is told to."""
 
+import os
+import signal
+
 import pytest
 
 from l2l_dask import load
@@ -35,6 +38,11 @@ def left(slurm):
     return [job for job in slurm.jobs() if not job.ended]
 
 
+def is_deserted(slurm):
+    """Tell whether neither a job nor a process of one is left."""
+    return not left(slurm) and {process.name() for process in slurm.processes()} == {"slurmd"}
+
+
 @pytest.mark.slow
 def test_a_service_in_a_job_is_started_shows_results_and_is_stopped_with_nothing_left(site, slurm, wait_until):
     said = start(site)
@@ -54,7 +62,7 @@ def test_a_service_in_a_job_is_started_shows_results_and_is_stopped_with_nothing
 
     said = site.stop().stderr
     assert "unfinished: b" in said
-    slurm.wait_for(lambda: not left(slurm), 30)
+    slurm.wait_for(lambda: is_deserted(slurm), 30)
     assert load(site.root / "b.zarr").state == "interrupted"
     assert not list(site.place.private.glob("connection*")) + list(site.place.private.glob("tls*"))
 
@@ -78,6 +86,22 @@ def test_a_crash_of_its_node_is_followed_by_a_start_that_goes_on_with_everything
     assert load(site.root / "a.zarr").counts()["done"] == 400
     assert site.stop().returncode == 0
     slurm.wait_for(lambda: not left(slurm), 30)
+
+
+@pytest.mark.slow
+def test_ctrl_c_of_a_service_on_the_login_node_leaves_no_job_and_no_process(site, slurm, wait_until, alive):
+    service = site.l2l.start("service", "start", "S", "--cluster", "cluster.toml", "--here")
+    site.submit("a", evaluations=100_000)
+    wait_until(lambda: site.n_done("a") > 5, 60)
+    there = [*site.processes(), *(process for process in slurm.processes() if process.name() != "slurmd")]
+    assert len(there) > 3
+    os.killpg(service.pid, signal.SIGINT)
+    _, said = service.communicate(timeout=60)
+    assert service.returncode == 0, said
+    assert load(site.root / "a.zarr").state == "interrupted"
+    slurm.wait_for(lambda: is_deserted(slurm), 30)
+    assert not [process for process in there if alive(process.pid)]
+    assert {path.name for path in site.place.private.iterdir()} & {"connection-000001.json", "tls-000001"} == set()
 
 
 @pytest.mark.soak

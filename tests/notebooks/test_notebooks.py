@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -34,8 +37,18 @@ def cut_short(notebook: Any) -> Any:
     return notebook
 
 
+@pytest.fixture
+def l2l_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let notebooks call the command line; a service that one of them left is stopped."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    yield
+    for service in tmp_path.glob("*/.l2l-service"):
+        subprocess.run(["l2l", "service", "stop", str(service.parent), "--now"], check=False, capture_output=True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.usefixtures("l2l_on_path")
 def test_a_notebook_runs_without_an_error(path: Path, tmp_path: Path) -> None:
     notebook = cut_short(nbformat.read(path, as_version=4))
     for needed in notebook.metadata.get("requires", []):
