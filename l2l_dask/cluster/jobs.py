@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shlex
 import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +20,7 @@ from l2l_dask.cluster.tls import Tls
 from l2l_dask.errors import ClusterError
 from l2l_dask.walltime import JOB_END
 
+_log = logging.getLogger(__name__)
 _PATIENCE = 30.0  # seconds that a command of the batch system may take
 # What a job is given by its batch system: one that is submitted from within it is not to take it for its own.
 _OF_A_JOB = (JOB_END, "SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "PBS_", "SGE_", "LSB_", "OAR_")
@@ -151,16 +152,25 @@ def own_id(profile: Profile) -> str | None:
 
 
 def cancel(profile: Profile, ids: Collection[str]) -> None:
-    """Cancel jobs; those that have ended already are left alone."""
+    """Cancel jobs; those that have ended already are left alone, and one that cannot be cancelled is warned of."""
     kind = profile.kind.job_class()
 
-    async def each() -> None:
-        for id in ids:
-            with suppress(OSError, TimeoutError, RuntimeError):
-                await asyncio.wait_for(kind._close_job(id, kind.cancel_command), _PATIENCE)
+    async def close(id: str) -> None:
+        if hasattr(kind, "states"):  # our own
+            await kind._close_job(id, kind.cancel_command)
+        else:  # dask-jobqueue's would not tell of a failure
+            await kind._call([*shlex.split(kind.cancel_command), id])
 
-    if ids:
-        asyncio.run(each())
+    async def each() -> list[BaseException | None]:
+        return await asyncio.gather(*(asyncio.wait_for(close(id), _PATIENCE) for id in ids), return_exceptions=True)
+
+    failed = {id: failure for id, failure in zip(ids, asyncio.run(each()), strict=True) if failure} if ids else {}
+    if failed and states(profile, set(failed)) is None and profile.kind.listing:
+        _log.warning(
+            "jobs could not be cancelled, since the batch system does not answer; once it does: %s %s",
+            kind.cancel_command,
+            " ".join(failed),
+        )
 
 
 def states(profile: Profile, ids: Collection[str]) -> dict[str, Standing] | None:

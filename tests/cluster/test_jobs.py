@@ -161,6 +161,20 @@ def test_a_job_that_is_submitted_from_within_another_takes_nothing_from_it(tmp_p
     assert [name for name in seen if name.startswith(("SLURM", "SBATCH", "L2L_"))] == ["SLURM_CONF"]
 
 
+def test_jobs_that_cannot_be_cancelled_are_named_with_the_command_that_does_it(tmp_path, monkeypatch, caplog):
+    for name in ("scancel", "squeue"):
+        command(tmp_path, "echo 'error: Unable to contact slurm controller' >&2; exit 1")
+        (tmp_path / "sbatch").rename(tmp_path / name)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    jobs.cancel(profile("slurm"), ["7", "8"])
+    assert "the batch system does not answer; once it does: scancel 7 8" in caplog.text
+    command(tmp_path, "echo '9 RUNNING None'")
+    (tmp_path / "sbatch").rename(tmp_path / "squeue")
+    caplog.clear()
+    jobs.cancel(profile("slurm"), ["7", "8"])  # which ended meanwhile
+    assert not caplog.text
+
+
 # Processes of this machine, the twin of a batch system
 
 

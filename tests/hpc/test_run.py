@@ -87,7 +87,7 @@ def test_the_file_of_the_laptop_runs_on_the_cluster_and_tries_the_same(slurm, ho
     np.testing.assert_array_equal(a.record["x"], b.record["x"])
     np.testing.assert_array_equal(np.sort(a.record["fitness"], axis=0), np.sort(b.record["fitness"], axis=0))
     assert len(set(b.record["worker"].tolist())) == 3
-    until(lambda: not left(slurm), 20)
+    until(lambda: not left(slurm), 60)
     assert sorted(path.name for path in home.iterdir() if path.suffix != ".toml") == [
         "here.zarr",
         "model.py",
@@ -110,7 +110,7 @@ def test_jobs_that_wait_say_why_in_slurm_s_words(slurm, tmp_path):
     wanted = Profile("slurm", {"cores": 99, "memory": "500 MB", "interface": "lo"})
     with batch(wanted, 1, tmp_path / "jobs") as (_, workers):
         until(lambda: re.fullmatch(r"1 of 1 worker jobs wait \((Resources|PartitionConfig)\)", workers.waits), 30)
-    until(lambda: not left(slurm), 20)
+    until(lambda: not left(slurm), 60)
 
 
 def test_ctrl_c_leaves_no_job_and_the_search_goes_on_elsewhere(slurm, home):
@@ -120,7 +120,7 @@ def test_ctrl_c_leaves_no_job_and_the_search_goes_on_elsewhere(slurm, home):
     running.send_signal(signal.SIGINT)
     assert running.wait(60) == 130
     assert "l2l resume" in running.stdout.read()
-    until(lambda: not left(slurm), 20)
+    until(lambda: not left(slurm), 60)
     before = told(store)
     resumed = l2l(home, {}, "resume", str(store), "--cluster", "local", "--evaluations", f"{before + 20}")
     assert resumed.wait(120) == 0, resumed.stdout.read()
