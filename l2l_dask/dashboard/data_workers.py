@@ -1,0 +1,249 @@
+"""What the workers did and when: from a trajectory's times to what a plot shows, never more than some thousand points.
+
+All times are in seconds since the first individual was submitted. A store knows them once an evaluation has ended: of
+those that still run it says nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l2l_dask.evaluation import Ids
+from l2l_dask.space import Floats
+from l2l_dask.trajectory import Trajectory
+
+_NAMED = 50_000  # rows of which it is looked at who evaluated them: names are slow
+_MOST_GENERATIONS = 200
+_DECADES = 100.0
+_HUGE = 1e100
+
+
+@dataclass(frozen=True)
+class Gantt:
+    """The last evaluations of each worker.
+
+    Attributes
+    ----------
+    names
+        The workers, in the order of their names.
+    row, id, start, end, status : (n,) arrays
+        Of each evaluation: which of the workers it was on, and when.
+    shown
+        What part of all that is, in words.
+    """
+
+    names: list[str]
+    row: Ids
+    id: Ids
+    start: Floats
+    end: Floats
+    status: NDArray[Any]
+    shown: str
+
+
+@dataclass(frozen=True)
+class Busy:
+    """How many workers there were and how many of them evaluated, in slices of the time.
+
+    Attributes
+    ----------
+    edges : (n + 1,) array
+        Where the slices begin and end.
+    busy, workers : (n,) arrays
+        Means over each slice: a worker counts from its first evaluation to its last.
+    shown
+        What that is made from, in words.
+    """
+
+    edges: Floats
+    busy: Floats
+    workers: Floats
+    shown: str
+
+    @property
+    def share(self) -> Floats:
+        """Which part of the workers was busy; NaN where there were none."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(self.workers > 0, np.minimum(self.busy / self.workers, 1.0), np.nan)
+
+
+@dataclass(frozen=True)
+class Durations:
+    """How long evaluations took.
+
+    Attributes
+    ----------
+    edges, counts : (n + 1,) and (n,) arrays
+    log
+        Whether the edges are evenly spaced on a logarithmic axis.
+    median, longest
+        NaN if none is known.
+    shown
+        What is counted, in words.
+    """
+
+    edges: Floats
+    counts: Ids
+    log: bool
+    median: float
+    longest: float
+    shown: str
+
+
+@dataclass(frozen=True)
+class Waits:
+    """Which part of the workers' time went by in waiting for the last of a generation.
+
+    Attributes
+    ----------
+    generation, share : (n,) arrays
+    shown
+        What part of all generations that is, in words.
+    """
+
+    generation: Ids
+    share: Floats
+    shown: str
+
+
+def began(t: Trajectory) -> float:
+    """Return when the first individual was submitted, in seconds since the epoch; 0 if that is not known."""
+    head = np.concatenate([t.record[name][:10_000] for name in ("submitted", "started")])
+    head = head[_sane(head)]
+    return float(head.min()) if len(head) else 0.0
+
+
+def gantt(t: Trajectory, per_worker: int = 50, most: int = 3000) -> Gantt:
+    """Find the last evaluations of each worker: of those that ended last."""
+    ids = _timed(t)
+    finished = t.record["finished"]
+    of = len(ids)
+    if of > _NAMED:
+        ids = np.sort(ids[np.argpartition(finished[ids], of - _NAMED)[-_NAMED:]])
+    names, row = _coded(t, ids)
+    order = np.lexsort((-finished[ids], row))
+    firsts = np.searchsorted(row[order], np.arange(len(names)))
+    rank = np.arange(len(ids)) - np.repeat(firsts, np.bincount(row, minlength=len(names)))
+    few = max(1, min(per_worker, most // max(1, len(names))))
+    chosen = np.sort(order[rank < few])[-most:]
+    ids, row = ids[chosen], row[chosen]
+    zero = began(t)
+    shown = f"{of:,} evaluations" if len(ids) == of else f"the last {len(ids):,} of {of:,} evaluations shown"
+    times = (t.record["started"][ids] - zero, finished[ids] - zero)
+    return Gantt(names, row, ids, *times, t.record["status"][ids], f"{shown}, of {len(names):,} workers")
+
+
+def busy(t: Trajectory, slices: int = 200) -> Busy:
+    """Find out how many workers were busy, from all evaluations."""
+    ids, zero = _timed(t), began(t)
+    if not len(ids):
+        return Busy(np.array([0.0, 1.0]), np.zeros(1), np.zeros(1), "no evaluations yet")
+    start, end = t.record["started"][ids] - zero, t.record["finished"][ids] - zero
+    edges = np.linspace(start.min(), max(end.max(), np.nextafter(start.min(), np.inf)), slices + 1)
+    some = ids if len(ids) <= _NAMED else ids[np.linspace(0, len(ids) - 1, _NAMED).astype(np.intp)]
+    names, row = _coded(t, some)
+    first, last = np.full(len(names), np.inf), np.full(len(names), -np.inf)
+    np.minimum.at(first, row, t.record["started"][some] - zero)
+    np.maximum.at(last, row, t.record["finished"][some] - zero)
+    counted = f"{len(ids):,} evaluations"
+    if len(some) < len(ids):
+        counted += f", workers from {len(some):,} of them"
+    shown = f"means over {slices} slices of the time, from {counted}"
+    return Busy(edges, _at_once(start, end, edges), _at_once(first, last, edges), shown)
+
+
+def durations(t: Trajectory, bins: int = 60) -> Durations:
+    """Count how long evaluations took."""
+    ids = _timed(t)
+    seconds = t.record["finished"][ids] - t.record["started"][ids]
+    seconds = seconds[seconds > 0]
+    shown = f"{len(seconds):,} evaluations counted in {bins} bins"
+    if not len(seconds):
+        return Durations(np.array([0.0, 1.0]), np.zeros(1, dtype=np.int64), False, np.nan, np.nan, "no evaluations yet")
+    low, high = float(seconds.min()), float(seconds.max())
+    log = high / low > _DECADES
+    edges = np.geomspace(low, high, bins + 1) if log else np.linspace(0.0, high, bins + 1)
+    edges[[0, -1]] = (low if log else 0.0), high
+    counts, _ = np.histogram(seconds, edges)
+    return Durations(edges, counts.astype(np.int64), log, float(np.median(seconds)), high, shown)
+
+
+def waits(t: Trajectory) -> Waits | None:
+    """Find out how long workers waited for the last of their generation; None if there are no generations.
+
+    Of a generation, the time from its first start to its last end counts, of each worker that evaluated in it; what a
+    worker waited is what came after the last that it evaluated.
+    """
+    column = t.record.columns.get("generation")
+    if column is None or column.ndim != 1:
+        return None
+    ids = _timed(t)
+    ids = ids[column[ids] >= 0]
+    if not len(ids):
+        return Waits(ids, np.empty(0), "no generations yet")
+    numbers, sizes = np.unique(column[ids], return_counts=True)
+    few = int(max(1, min(len(numbers), _MOST_GENERATIONS, _NAMED // sizes.mean())))
+    chosen = numbers[np.unique(np.linspace(0, len(numbers) - 1, few).astype(np.intp))]
+    ids = ids[np.isin(column[ids], chosen)]
+    which = np.searchsorted(chosen, column[ids])
+    names, row = _coded(t, ids)
+    start, end = t.record["started"][ids], t.record["finished"][ids]
+    opened, closed = np.full(len(chosen), np.inf), np.full(len(chosen), -np.inf)
+    np.minimum.at(opened, which, start)
+    np.maximum.at(closed, which, end)
+    pairs, inverse = np.unique(which * len(names) + row, return_inverse=True)
+    last = np.full(len(pairs), -np.inf)
+    np.maximum.at(last, inverse, end)
+    of = pairs // len(names)
+    waited = np.bincount(of, closed[of] - last, len(chosen))
+    whole = np.bincount(of, closed[of] - opened[of], len(chosen))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.where(whole > 0, waited / whole, 0.0)
+    some = f"{len(numbers):,}" if len(chosen) == len(numbers) else f"{len(chosen):,} of {len(numbers):,}"
+    return Waits(chosen.astype(np.int64), share, f"{some} generations shown")
+
+
+def _sane(times: Floats) -> NDArray[np.bool_]:
+    """Tell which times are known, and are times."""
+    with np.errstate(invalid="ignore"):
+        known: NDArray[np.bool_] = np.abs(times) < _HUGE
+    return known
+
+
+def _timed(t: Trajectory) -> Ids:
+    """Return whose evaluation is known to have begun and, later, ended."""
+    started, finished = t.record["started"], t.record["finished"]
+    with np.errstate(invalid="ignore"):
+        return np.flatnonzero(_sane(started) & _sane(finished) & (finished >= started))
+
+
+def _coded(t: Trajectory, ids: Ids) -> tuple[list[str], Ids]:
+    """Return the workers' names, sorted, and which of them evaluated each of these rows."""
+    found: dict[str, int] = {}
+    codes = [found.setdefault(name, len(found)) for name in t.record["worker"][ids].tolist()]
+    names = sorted(found)
+    place = np.empty(len(names), dtype=np.int64)
+    place[[found[name] for name in names]] = np.arange(len(names))
+    return names, place[np.array(codes, dtype=np.int64)]
+
+
+def _at_once(start: Floats, end: Floats, edges: Floats) -> Floats:
+    """Return how many intervals overlap on the mean of each slice: exactly, without sorting them."""
+    past = _past(start, edges) - _past(end, edges)  # seconds in intervals, up to each edge
+    mean: Floats = np.maximum(np.diff(past) / np.diff(edges), 0.0)
+    return mean
+
+
+def _past(times: Floats, edges: Floats) -> Floats:
+    """Return for each edge how many seconds it lies after the times before it, summed up."""
+    n, width = len(edges) - 1, edges[1] - edges[0]
+    since = times - edges[0]  # small numbers, for the sums' sake
+    slot = np.clip((since / width).astype(np.int64), 0, n - 1)
+    count = np.concatenate([[0], np.cumsum(np.bincount(slot, minlength=n))])
+    total = np.concatenate([[0.0], np.cumsum(np.bincount(slot, since, n))])
+    past: Floats = count * (edges - edges[0]) - total
+    return past
