@@ -1,33 +1,341 @@
-"""How the search goes: the fitness of all, and the best so far."""
+"""How the search goes: the fitness of all and the best so far, generations, the distribution, and the Pareto front."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from bokeh.models import Column
+import numpy as np
+from bokeh.layouts import column
+from bokeh.models import ColumnDataSource, RadioButtonGroup, Range1d, Select, Toggle
 
-from l2l_dask.dashboard import plots
+from l2l_dask.dashboard import theme
+from l2l_dask.dashboard.pages import _common as common
+from l2l_dask.dashboard.pages import _course as course
+from l2l_dask.dashboard.pages._axis import Axis
+from l2l_dask.evaluation import Ids, Status
+from l2l_dask.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from l2l_dask.dashboard.followed import Followed
-    from l2l_dask.trajectory.following import Change
+
+_VECTORS = 2_000  # individuals, up to which pictures are saved as SVG
+_BINS = 40
+_MOST_PAIRS = 6
+_MOST_FRONT = 2_000  # that are drawn
+_UNITS = ((2 * 86_400, 86_400.0, "d"), (2 * 3600, 3600.0, "h"), (120, 60.0, "min"), (0, 1.0, "s"))
 
 
-class Search:
-    """The page."""
+class Search(common.StorePage):
+    """The page.
+
+    Parameters
+    ----------
+    others
+        More stores, whose best so far is drawn beside.
+    """
 
     title: ClassVar[str] = "Search"
     slug: ClassVar[str] = "search"
 
-    def __init__(self, followed: Followed, arguments: Mapping[str, str]) -> None:  # noqa: ARG002
-        self._followed = followed
-        self.root = Column(sizing_mode="stretch_width")
-        self._draw()
+    def __init__(self, followed: Followed, arguments: Mapping[str, str], others: Sequence[Followed] = ()) -> None:
+        self.others = [other for other in others if other.trajectory.objectives.names]
+        super().__init__(followed, arguments)
 
-    def update(self, change: Change) -> None:  # noqa: ARG002
-        self._draw()
+    def build(self) -> list[Any]:
+        t = self.trajectory
+        names = t.objectives.names
+        self._objective = Select(
+            title="Fitness", options=[(str(k), n) for k, n in enumerate(names)], value="0", width=220
+        )
+        self._objective.visible = len(names) > 1
+        self._over = RadioButtonGroup(labels=["over evaluations", "over time"], active=0, align="end", width=230)
+        self._whole = Toggle(label="The worst too", width=130, align="end")
+        self._said, self._chosen = common.words(), common.words()
+        self.selection.listen(lambda _ids: self.say_chosen(self._chosen))
+        self.sample = common.Sample(self._columns, self.selection)
+        self._place = column([], sizing_mode="stretch_width")
+        common.when(self._objective, "value", self.make)
+        common.when(self._whole, "active", self.make)
+        common.when(self._over, "active", self._turn)
+        self._pareto = Pareto(self) if len(names) > 1 else None
+        self.make()
+        save = common.download(f"{self.store}-search.csv", self._table)
+        parts = [common.flow(self._objective, self._over, self._whole), self._said, self._place, self._chosen]
+        return [*parts, *([self._pareto.root] if self._pareto else []), save]
 
-    def _draw(self) -> None:
-        trajectory = self._followed.trajectory
-        self.root.children = [plots.fitness(trajectory, i) for i in range(len(trajectory.objectives))]
+    @property
+    def objective(self) -> int:
+        """Which of the objectives is shown."""
+        return int(self._objective.value)
+
+    def make(self) -> None:
+        """Draw the plots about one objective anew."""
+        t = self.trajectory
+        self.axis = Axis(t, -1 - self.objective)
+        self._scale, self._unit = _unit(course.course(self.followed))
+        self._best = [ColumnDataSource({"number": [], "best": []}) for _ in (self, *self.others)]
+        self._seen: tuple[float, float] = self.axis.range
+        self._plots = [self._fitness(), self._distribution()]
+        if "generation" in t.record.columns:
+            self._plots.insert(1, self._by_generation())
+        self._refresh(again=True)
+        self._place.children = [self._plots[0], common.flow(*self._plots[1:])]
+        self._turn()
+
+    def update(self, change: Any) -> None:  # noqa: ARG002
+        self._refresh()
+
+    def _refresh(self, *, again: bool = False) -> None:
+        t, found = self.trajectory, course.course(self.followed)
+        best = self._bests()
+        always = [common.best_ids(t, 10, self.objective)]
+        if found.front is not None:
+            always.append(found.front.ids[:_MOST_FRONT])
+        self.sample.update(t, np.unique(np.concatenate(always)), again=again)
+        if self._pareto is not None:
+            self._pareto.refresh(found.front or course.Front())
+        self._say(best)
+        self._histogram()
+        if len(self._plots) > 2:
+            self._generations()
+
+    # What is drawn of individuals.
+
+    def _columns(self, t: Trajectory, ids: Ids) -> dict[str, Any]:
+        found = course.course(self.followed)
+        fitness = common.finite(t.record["fitness"][ids])
+        return {
+            "number": found.number[ids],
+            "seconds": common.finite((t.record["finished"][ids] - found.began) / self._scale),
+            **{f"f{k}": fitness[:, k] for k in range(len(t.objectives))},
+        }
+
+    def _fitness(self) -> Any:
+        """Plot all, and the best so far: of other stores too."""
+        few = len(self.trajectory) <= _VECTORS
+        way = "minimized" if self.axis.minimised else "maximized"
+        drawn = common.plot(
+            "",
+            "evaluation",
+            f"{self.axis.name} ({way})",
+            height=400,
+            y_axis_type="log" if self.axis.log else "linear",
+            y_range=self._range(),
+            output_backend="svg" if few else "canvas",
+        )
+        self._dots = drawn.scatter("number", f"f{self.objective}", source=self.sample.source, size=5, alpha=0.45,
+                                   color=common.DOTS, nonselection_alpha=0.12, selection_color=common.CHOSEN,
+                                   selection_alpha=1.0, legend_label="each individual")  # fmt: skip
+        for i, (source, followed) in enumerate(zip(self._best, (self.followed, *self.others), strict=True)):
+            label = f"best so far of {followed.name}" if self.others else "best so far"
+            colour = theme.CYCLE[1:][i % (len(theme.CYCLE) - 1)]
+            dash = theme.DASHES[i // 7 % len(theme.DASHES)]
+            drawn.step("number", "best", source=source, mode="after", line_width=2.5, color=colour, line_dash=dash,
+                       legend_label=label)  # fmt: skip
+        common.hover(drawn, self._dots, ("individual", "@id"), (self.axis.name, f"@f{self.objective}"))
+        common.legend(drawn)
+        common.brushable(drawn)
+        return drawn
+
+    def _range(self) -> Range1d:
+        start, end = self.axis.range
+        if self._whole.active:
+            values = common.finite(self.trajectory.record["fitness"][:, self.objective])
+            if not np.isnan(values).all():
+                start, end = min(start, float(np.nanmin(values))), max(end, float(np.nanmax(values)))
+        return Range1d(start, end)
+
+    def _turn(self) -> None:
+        """Let evaluations or time go to the right."""
+        over_time = self._over.active == 1
+        self._dots.glyph.x = "seconds" if over_time else "number"
+        drawn = self._plots[0]
+        drawn.xaxis.axis_label = f"time since the first was submitted ({self._unit})" if over_time else "evaluation"
+        self._bests()
+
+    def _bests(self) -> list[float]:
+        """Draw the best so far, and return what it is now, by each store that knows it."""
+        ends: list[float] = []
+        for source, followed in zip(self._best, (self.followed, *self.others), strict=True):
+            objective = self._same_objective(followed.trajectory)
+            if objective is None:
+                continue
+            best = course.course(followed).best[objective]
+            over_time = self._over.active == 1
+            sign = common.sign(followed.trajectory, objective)
+            data = {"number": best.seconds / self._scale if over_time else best.number, "best": best.cost * sign}
+            if not _equal(source.data, data):
+                source.data = data
+            ends += (best.cost[-1:] * sign).tolist()
+        self._follow_range(ends)
+        return ends
+
+    def _same_objective(self, t: Trajectory) -> int | None:
+        """Return another store's objective of the same name."""
+        names = t.objectives.names
+        return names.index(self.axis.name) if self.axis.name in names else None
+
+    def _follow_range(self, ends: Sequence[float]) -> None:
+        """Make room for a best that lies beyond the axis."""
+        low, high = self._seen
+        if all(low <= end <= high for end in ends):
+            return
+        self.axis = Axis(self.trajectory, -1 - self.objective)
+        self._seen = min(low, self.axis.range[0], *ends), max(high, self.axis.range[1], *ends)
+        if self._plots:
+            self._plots[0].y_range.update(start=self._seen[0], end=self._seen[1])
+
+    _plots: Sequence[Any] = ()
+
+    def _say(self, best: Sequence[float]) -> None:
+        t = self.trajectory
+        done, counts = self.done, np.bincount(t.record["status"], minlength=len(Status)).tolist()
+        failed = sum(counts[s] for s in (Status.FAILED, Status.TIMED_OUT, Status.CRASHED))
+        value = f"; the best {self.axis.name} is {best[0]:.6g}" if best else ""
+        ended = f"{len(t) - counts[Status.PENDING]:,} of {len(t):,} individuals have ended"
+        common.say(self._said, f"{ended}, {done:,} with a fitness, {failed:,} failed{value}.")
+        beyond = ", the worst beyond the axis" if self.axis.clipped and not self._whole.active else ""
+        shown = common.counted(len(self.sample), done, "done")
+        self._plots[0].title.text = f"{self.axis.name}: {shown}{beyond}"
+
+    # Generations.
+
+    def _by_generation(self) -> Any:
+        drawn = common.plot("", "generation", self.axis.name, y_axis_type="log" if self.axis.log else "linear")
+        self._of_generations = ColumnDataSource({name: [] for name in ("number", "median", "low", "high", "best")})
+        source = self._of_generations
+        drawn.varea("number", "low", "high", source=source, color=common.DOTS, alpha=0.3, legend_label="quartiles")
+        drawn.line("number", "median", source=source, color=common.DOTS, line_width=2, legend_label="median")
+        best = drawn.line("number", "best", source=source, color=common.BEST, line_width=2, legend_label="best of it")
+        common.hover(drawn, best, ("generation", "@number"), ("best", "@best"), ("median", "@median"))
+        common.legend(drawn)
+        return drawn
+
+    def _generations(self) -> None:
+        found = self.followed.once(course.generations, self.objective)
+        if found is None:
+            return
+        data = {"number": found.number, "median": found.median, "low": found.quartile, "high": found.three}
+        data["best"] = found.best
+        if not _equal(self._of_generations.data, data):
+            self._of_generations.data = data
+        shown = common.counted(len(found.number), found.of, "generations")
+        self._plots[1].title.text = f"{self.axis.name} by generation: {shown}"
+
+    # Distribution.
+
+    def _distribution(self) -> Any:
+        drawn = common.plot(
+            "", self.axis.name, "share of individuals (%)", x_axis_type="log" if self.axis.log else "linear"
+        )
+        self._bins = ColumnDataSource({name: [] for name in ("left", "right", "all", "late")})
+        bars = drawn.quad("left", "right", "all", 0, source=self._bins, color=common.DOTS, alpha=0.6,
+                          line_color=None, legend_label="all")  # fmt: skip
+        drawn.step("left", "late", source=self._bins, mode="after", color=common.BEST, line_width=2,
+                   legend_label="the last tenth")  # fmt: skip
+        common.hover(drawn, bars, (self.axis.name, "@left to @right"), ("all", "@all %"), ("last tenth", "@late %"))
+        common.legend(drawn)
+        return drawn
+
+    def _histogram(self) -> None:
+        t, axis = self.trajectory, self.axis
+        heights = np.linspace(0, 1, _BINS + 1)
+        edges = np.array([axis.value(h) for h in heights])
+        values = t.record["fitness"][:: max(1, len(t) // 50_000), self.objective]
+        values = values[np.isfinite(values)]
+        late = values[-max(1, len(values) // 10) :]
+        shares = [100 * course.histogram(part, edges) for part in (values, late)]
+        self._bins.data = {"left": edges[:-1], "right": edges[1:], "all": shares[0], "late": shares[1]}
+        inside = int(((values >= edges[0]) & (values <= edges[-1])).sum())
+        based = common.counted(len(values), self.done, "done").replace("shown", "counted")
+        beyond = f", {len(values) - inside:,} beyond the axis" if inside < len(values) else ""
+        self._plots[-1].title.text = f"Distribution: {based}{beyond}"
+
+    def _table(self) -> dict[str, Any]:
+        names = self.trajectory.objectives.names
+        data = self.sample.source.data
+        table = {"id": data["id"], "evaluation": data["number"], f"time ({self._unit})": data["seconds"]}
+        return table | {f"fitness: {name}": data[f"f{k}"] for k, name in enumerate(names)}
+
+
+class Pareto:
+    """Several objectives: the front, by pairs, and how much it dominates."""
+
+    def __init__(self, page: Search) -> None:
+        self._page = page
+        self._drawn: tuple[int, ...] = ()
+        names = page.trajectory.objectives.names
+        self._pairs = list(combinations(range(len(names)), 2))[:_MOST_PAIRS]
+        self._front = ColumnDataSource({"id": [], **{f"f{k}": [] for k in range(len(names))}})
+        page.selection.join(self._front)
+        self._steps = ColumnDataSource({"number": [], "volume": []})
+        self._said = common.words()
+        self._volume = common.plot("Hypervolume", "evaluation", "share of the box that is dominated")
+        self._volume.line("number", "volume", source=self._steps, color=common.BEST, line_width=2.5)
+        self._plots: list[Any] = []
+        self._place = common.flow()
+        heading = common.words("Pareto front", heading=True)
+        save = common.download(f"{page.store}-front.csv", self._table)
+        self.root = column(heading, self._said, self._place, save, sizing_mode="stretch_width")
+
+    def refresh(self, front: course.Front) -> None:
+        """Draw the front as it is now."""
+        t, ids = self._page.trajectory, front.ids[:_MOST_FRONT]
+        if not self._plots:
+            self._plots = [self._plot(i, j) for i, j in self._pairs]
+            self._place.children = [*self._plots, self._volume]
+        if tuple(ids.tolist()) != self._drawn:
+            self._drawn = tuple(ids.tolist())
+            ids = ids[np.lexsort(t.cost[ids].T[::-1])]
+            self._front.data = {"id": ids, **{f"f{k}": t.record["fitness"][ids, k] for k in range(len(t.objectives))}}
+            self._page.selection.mark(self._front)
+        self._steps.data = {"number": front.number, "volume": front.volume}
+        pairs = len(t.objectives) * (len(t.objectives) - 1) // 2
+        some = f" The first {len(self._pairs)} of {pairs} pairs." if len(self._pairs) < pairs else ""
+        worst = ", ".join(
+            f"{name} {value:.4g}"
+            for name, value in zip(t.objectives.names, t.objectives.cost(front.reference).tolist(), strict=False)
+        )
+        box = f" The hypervolume is the share of the box from the best of each to {worst}." if worst else ""
+        shown = f"{len(front.ids):,} of {self._page.done:,} individuals are on the front: nobody beats them."
+        common.say(self._said, shown + some + box)
+
+    def _plot(self, i: int, j: int) -> Any:
+        t = self._page.trajectory
+        x, y = Axis(t, -1 - i), Axis(t, -1 - j)
+        drawn = common.plot(
+            f"{y.name} against {x.name}",
+            f"{x.name} ({'minimized' if x.minimised else 'maximized'})",
+            f"{y.name} ({'minimized' if y.minimised else 'maximized'})",
+            x_axis_type="log" if x.log else "linear",
+            y_axis_type="log" if y.log else "linear",
+            x_range=x.range,
+            y_range=y.range,
+        )
+        drawn.scatter(f"f{i}", f"f{j}", source=self._page.sample.source, size=4, color=common.DOTS, alpha=0.3,
+                      nonselection_alpha=0.08, selection_color=common.CHOSEN, legend_label="all")  # fmt: skip
+        front = drawn.scatter(f"f{i}", f"f{j}", source=self._front, size=7, color=common.BEST, line_color=None,
+                              nonselection_alpha=0.4, selection_color=common.CHOSEN, legend_label="front")  # fmt: skip
+        if len(t.objectives) == 2:
+            drawn.line(f"f{i}", f"f{j}", source=self._front, color=common.BEST, line_width=1.5, alpha=0.7)
+        common.hover(drawn, front, ("individual", "@id"), (x.name, f"@f{i}"), (y.name, f"@f{j}"))
+        common.legend(drawn)
+        common.brushable(drawn)
+        return drawn
+
+    def _table(self) -> dict[str, Any]:
+        data = self._front.data
+        named = {f"fitness: {name}": data[f"f{k}"] for k, name in enumerate(self._page.trajectory.objectives.names)}
+        return {"id": data["id"], **named}
+
+
+def _unit(found: course.Course) -> tuple[float, str]:
+    """Choose the unit of the time axis."""
+    seconds = float(found.best[0].seconds[-1]) if len(found.best[0].seconds) else 0.0
+    return next((scale, unit) for least, scale, unit in _UNITS if seconds >= least or least == 0)
+
+
+def _equal(data: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return data.keys() == other.keys() and all(np.array_equal(data[name], other[name], equal_nan=True) for name in data)

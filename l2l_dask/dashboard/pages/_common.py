@@ -1,0 +1,358 @@
+"""What the pages share: a plot, the individuals that it draws, and their selection by id."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+from collections.abc import Callable, Iterable, Mapping
+from html import escape
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import quote
+
+import numpy as np
+from bokeh.layouts import column
+from bokeh.models import Button, ColumnDataSource, Div, HoverTool, Row
+from numpy.typing import NDArray
+
+from l2l_dask.dashboard import theme
+from l2l_dask.evaluation import Ids, Status
+from l2l_dask.space import Floats
+from l2l_dask.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from l2l_dask.dashboard.followed import Followed
+    from l2l_dask.trajectory.following import Change
+
+DOTS, BEST, CHOSEN, QUIET = theme.SKY, theme.ORANGE, theme.VERMILLION, theme.GREY
+STATUS_COLOURS = {
+    Status.DONE: theme.SKY,
+    Status.FAILED: theme.VERMILLION,
+    Status.TIMED_OUT: theme.ORANGE,
+    Status.CRASHED: theme.PURPLE,
+    Status.STOPPED: theme.BLUE,
+    Status.CANCELLED: theme.GREY,
+    Status.PENDING: theme.GREEN,
+}
+MOST_POINTS = 5_000
+_HUGE = 1e100  # Bokeh's axes hang on numbers near the end of what there is
+_MOST_LINKED = 50  # ids in an address
+NARROWEST = 300  # pixels, of a plot: a phone is 360 wide
+
+_NONE: Ids = np.empty(0, dtype=np.int64)
+
+
+def plot(title: str, x: str, y: str, **options: Any) -> Any:
+    """Make an empty figure that fills its place, and stands below another one on a phone."""
+    # No drag is active: a finger could not scroll past the plot.
+    return theme.new_figure(title, x, y, **({"min_width": NARROWEST, "active_drag": None} | options))
+
+
+def when(model: Any, name: str, function: Callable[[], None]) -> None:
+    """Call when a property of a model changes."""
+
+    def changed(attr: str, old: Any, new: Any) -> None:  # noqa: ARG001  (Bokeh asks for these names)
+        function()
+
+    model.on_change(name, changed)
+
+
+def brushable(drawn: Any) -> None:
+    """Let individuals be chosen in a plot: by a box, a lasso or a tap."""
+    drawn.add_tools("box_select", "lasso_select", "tap")
+
+
+def hover(drawn: Any, renderer: Any, *rows: tuple[str, str]) -> None:
+    """Show facts about what is under the pointer; names come from users, so their braces are taken out."""
+    drawn.add_tools(HoverTool(renderers=[renderer], tooltips=[(name.replace("{", "("), what) for name, what in rows]))
+
+
+def legend(drawn: Any, place: str = "above") -> None:
+    """Put the legend where it hides no point; a click on an entry hides what it names."""
+    if not drawn.legend:
+        return
+    drawn.add_layout(drawn.legend[0], place)
+    drawn.legend.orientation = "horizontal"
+    drawn.legend.click_policy = "hide"
+    drawn.legend.border_line_color = None
+    drawn.legend.background_fill_alpha = 0.0
+    drawn.legend.padding = 2
+    drawn.legend.label_text_font_size = "12px"
+
+
+def flow(*children: Any) -> Row:
+    """Set models beside one another, and below where there is no room."""
+    return Row(children=list(children), sizing_mode="stretch_width", spacing=12, styles={"flex-wrap": "wrap"})
+
+
+def words(text: str = "", *, heading: bool = False, **options: Any) -> Div:
+    """Show plain text: whatever is in it is shown, not run."""
+    shown = Div(sizing_mode="stretch_width", disable_math=True, **options)
+    say(shown, text, heading=heading)
+    return shown
+
+
+def say(shown: Div, text: str, *, heading: bool = False, links: Mapping[str, str] | None = None) -> None:
+    """Replace the text of :func:`words`.
+
+    Parameters
+    ----------
+    links
+        Addresses to follow, by what to call them: they come after the text.
+    """
+    html = f"<h2>{escape(text)}</h2>" if heading else escape(text)
+    for name, address in (links or {}).items():
+        html += f' <a href="{escape(address)}">{escape(name)}</a>'
+    if shown.text != html:
+        shown.text = html
+
+
+def download(file: str, table: Callable[[], Mapping[str, Iterable[Any]]]) -> Row:
+    """Make a button for the data that a page shows, as CSV: a link that holds them comes beside it.
+
+    Parameters
+    ----------
+    table
+        Gives the columns, by title.
+    """
+    button = Button(label="Data as CSV", width=120)
+    link = Div(disable_math=True, styles={"align-self": "center"})
+
+    def offer() -> None:
+        columns = table()
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        writer.writerow(columns)
+        rows = list(zip(*columns.values(), strict=True))
+        writer.writerows(rows)
+        data = base64.b64encode(text.getvalue().encode()).decode()
+        link.text = (
+            f'<a download="{escape(file)}" href="data:text/csv;charset=utf-8;base64,{data}">save {escape(file)}</a> '
+            f"({len(rows):,} rows that are shown here; everything: <code>l2l export STORE OUT.csv</code>)"
+        )
+
+    button.on_click(offer)
+    return Row(children=[button, link], sizing_mode="stretch_width", styles={"flex-wrap": "wrap"})
+
+
+def counted(shown: int, of: int, what: str = "individuals") -> str:
+    """Say what is drawn of how many."""
+    return f"{of:,} {what}" if shown >= of else f"{shown:,} of {of:,} {what} shown"
+
+
+def finite(values: Floats) -> Floats:
+    """Turn what no plot can draw into NaN: infinities, and what is as good as infinite."""
+    with np.errstate(invalid="ignore"):
+        shown: Floats = np.where(np.abs(values) < _HUGE, values, np.nan)
+    return shown
+
+
+def is_logarithmic(values: NDArray[Any]) -> bool:
+    """Tell whether a logarithmic axis serves: all positive, over more than two decades."""
+    values = values[np.isfinite(values)]
+    return bool(len(values) and values.min() > 0 and values.max() / values.min() > 100)
+
+
+def sign(trajectory: Trajectory, objective: int) -> float:
+    """Return 1 for an objective that is minimised, -1 for one that is maximised."""
+    return float(trajectory.objectives.cost(np.ones(len(trajectory.objectives)))[objective])
+
+
+class Selection:
+    """The individuals chosen on a page, by id: to choose some in one plot chooses them in all."""
+
+    def __init__(self) -> None:
+        self.ids: Ids = _NONE
+        self._sources: list[ColumnDataSource] = []
+        self._listeners: list[Callable[[Ids], None]] = []
+        self._at_work = False
+
+    def join(self, source: ColumnDataSource) -> None:
+        """Take part with a source that has a column ``id``."""
+        self._sources.append(source)
+
+        def chosen(attr: str, old: Any, new: list[int]) -> None:  # noqa: ARG001  (Bokeh asks for these names)
+            if not self._at_work:
+                self.choose(np.asarray(source.data["id"], dtype=np.int64)[new])
+
+        source.selected.on_change("indices", chosen)
+
+    def leave(self, source: ColumnDataSource) -> None:
+        """Take part no more."""
+        self._sources = [other for other in self._sources if other is not source]
+
+    def listen(self, listener: Callable[[Ids], None]) -> None:
+        """Call when the choice changes."""
+        self._listeners.append(listener)
+
+    def choose(self, ids: Iterable[int]) -> None:
+        """Choose these individuals, and no others."""
+        self.ids = np.unique(np.asarray(list(ids) if not isinstance(ids, np.ndarray) else ids, dtype=np.int64))
+        for source in self._sources:
+            self.mark(source)
+        for listener in self._listeners:
+            listener(self.ids)
+
+    def mark(self, source: ColumnDataSource) -> None:
+        """Mark in a source what is chosen."""
+        here = np.asarray(source.data["id"], dtype=np.int64)
+        indices = np.flatnonzero(np.isin(here, self.ids)).tolist() if len(self.ids) else []
+        self._at_work = True
+        try:
+            if source.selected.indices != indices:
+                source.selected.indices = indices
+        finally:
+            self._at_work = False
+
+
+class Sample:
+    """The individuals that a source draws: all, or every second, fourth, ..., and some that always are.
+
+    Parameters
+    ----------
+    columns
+        What to draw of given individuals; it leaves the column ``id`` to this.
+    """
+
+    def __init__(
+        self, columns: Callable[[Trajectory, Ids], dict[str, Any]], selection: Selection, most: int = MOST_POINTS
+    ) -> None:
+        self._columns, self._selection, self._most = columns, selection, most
+        self._step = 0
+        self.source = ColumnDataSource()
+        self.of = 0
+
+    def __len__(self) -> int:
+        return len(self.source.data.get("id", ()))
+
+    def update(self, trajectory: Trajectory, always: Ids = _NONE, *, again: bool = False) -> None:
+        """Draw what is new, by sending it alone where that is enough.
+
+        Parameters
+        ----------
+        always
+            Individuals that are not left out.
+        again
+            Draw all anew: the columns mean something else now.
+        """
+        step = 1
+        while len(trajectory) > self._most * step:
+            step *= 2
+        ids = np.union1d(np.arange(0, len(trajectory), step), always)
+        ids = ids[np.isfinite(trajectory.cost[ids]).all(axis=1)]
+        before = np.asarray(self.source.data.get("id", ()), dtype=np.int64)
+        new = np.setdiff1d(ids, before)
+        if again or step != self._step or not len(before) or len(before) + len(new) > 2 * self._most:
+            self._step = step
+            self._replace(trajectory, ids)
+        elif len(new):
+            self.source.stream(self._of(trajectory, new))
+            if len(self._selection.ids):
+                self._selection.mark(self.source)
+
+    def _replace(self, trajectory: Trajectory, ids: Ids) -> None:
+        first = not self.source.data
+        self.source.data = self._of(trajectory, ids)
+        if first:
+            self._selection.join(self.source)
+        self._selection.mark(self.source)
+
+    def _of(self, trajectory: Trajectory, ids: Ids) -> dict[str, Any]:
+        return {"id": ids, **self._columns(trajectory, ids)}
+
+
+def best_ids(trajectory: Trajectory, k: int, objective: int = 0) -> Ids:
+    """Return the ``k`` best individuals by one objective, in no order."""
+    cost = trajectory.cost[:, objective]
+    some = np.sort(cost[:: max(1, len(cost) // 10_000)])
+    some = some[np.isfinite(some)]
+    ids = np.flatnonzero(np.isfinite(cost))
+    if len(ids) > 20 * k and len(some):
+        # Few are better than this: sorting those is much faster than sorting all.
+        near = ids[cost[ids] <= some[min(len(some) - 1, 10 + 4 * k * len(some) // len(cost))]]
+        ids = near if len(near) >= k else ids
+    best: Ids = ids[np.argpartition(cost[ids], k - 1)[:k]] if len(ids) > k else ids
+    return best
+
+
+def is_done(trajectory: Trajectory) -> NDArray[np.bool_]:
+    """Tell who has a fitness, a finite one by each objective."""
+    done: NDArray[np.bool_] = np.isfinite(trajectory.cost[:, 0])
+    for costs in trajectory.cost.T[1:]:
+        done &= np.isfinite(costs)
+    return done
+
+
+def n_done(trajectory: Trajectory) -> int:
+    """Count them."""
+    return int(is_done(trajectory).sum())
+
+
+class StorePage:
+    """A page about one store.
+
+    Parameters
+    ----------
+    arguments
+        Of the address: ``id``, individuals that are chosen at first, with commas between them.
+    """
+
+    title: ClassVar[str] = ""
+    slug: ClassVar[str] = ""
+
+    def __init__(self, followed: Followed, arguments: Mapping[str, str]) -> None:
+        self.followed, self.arguments = followed, arguments
+        self.selection = Selection()
+        self.selection.ids = self._named(arguments.get("id", ""))
+        self.root = column(self.build(), sizing_mode="stretch_width", name=self.slug)
+
+    @property
+    def trajectory(self) -> Trajectory:
+        return self.followed.trajectory
+
+    @property
+    def done(self) -> int:
+        """How many have a fitness."""
+        return self.followed.once(n_done)
+
+    @property
+    def store(self) -> str:
+        """The store's name, for the files that are saved from here."""
+        return PurePosixPath(self.followed.name).stem
+
+    def _named(self, text: str) -> Ids:
+        """Read ids that anybody may have typed."""
+        ids = [int(part) for part in text[:10_000].split(",") if part.isascii() and part.isdigit() and len(part) < 12]
+        return np.unique(np.array([id for id in ids if id < len(self.trajectory)], dtype=np.int64))
+
+    def address(self, slug: str, **query: Any) -> str:
+        """Return the address of another page about this store."""
+        more = "".join(f"&{name}={quote(str(value), safe='')}" for name, value in query.items())
+        return f"{slug}?store={quote(self.followed.name, safe='')}{more}"
+
+    def say_chosen(self, shown: Div, where: str = "") -> None:
+        """Say who is chosen, with the way to their table.
+
+        Parameters
+        ----------
+        where
+            What they have in common, as a filter of the individuals' page.
+        """
+        ids = self.selection.ids
+        if len(ids) <= _MOST_LINKED:
+            query = {"id": ",".join(map(str, ids.tolist()))}
+            named = " (" + ", ".join(map(str, ids[:10].tolist())) + (", ..." if len(ids) > 10 else "") + ")"
+        else:
+            query, named = {"filter": where}, ""
+        what = f"{len(ids):,} of {len(self.trajectory):,} individuals chosen{named}."
+        linked = len(ids) <= _MOST_LINKED or bool(where)
+        say(shown, what, links={"See them in the table": self.address("individuals", **query)} if linked else {})
+
+    def build(self) -> list[Any]:
+        """Make the models of the page."""
+        raise NotImplementedError
+
+    def update(self, change: Change) -> None:
+        """Bring them up to date."""
+        raise NotImplementedError

@@ -1,0 +1,195 @@
+"""The parameters: which values were tried, and how good they were."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+from bokeh.layouts import column
+from bokeh.models import Button, ColumnDataSource, FactorRange, Select, Spinner
+
+from l2l_dask.dashboard.importance import Importance, importance
+from l2l_dask.dashboard.pages import _common as common
+from l2l_dask.dashboard.pages._axis import Axis, label_choices
+from l2l_dask.dashboard.pages._parallel import Parallel
+from l2l_dask.dashboard.pages._surface import Surface
+from l2l_dask.errors import L2LError
+from l2l_dask.evaluation import Ids
+from l2l_dask.trajectory import Trajectory
+
+_AT_ONCE = 12  # plots of one parameter
+_MOST_DOTS = 2_000  # in each of these
+_MOST_BARS = 20
+_one_at_a_time = threading.Lock()
+
+
+class Parameters(common.StorePage):
+    """Parallel coordinates, each parameter against fitness, two against fitness, and importance."""
+
+    title: ClassVar[str] = "Parameters"
+    slug: ClassVar[str] = "parameters"
+
+    def build(self) -> list[Any]:
+        names = self.trajectory.objectives.names
+        self._objective = Select(
+            title="Fitness", options=[(str(k), n) for k, n in enumerate(names)], value="0", width=220
+        )
+        self._objective.visible = len(names) > 1
+        common.when(self._objective, "value", self._show)
+        self._parallel = Parallel(self)
+        self._each = Each(self)
+        self._surface = Surface(self)
+        self._matters = Matters(self)
+        return [
+            self._parallel.root,
+            self._objective,
+            common.words("Each parameter against fitness", heading=True),
+            self._each.root,
+            common.words("Two parameters", heading=True),
+            self._surface.root,
+            common.words("Importance", heading=True),
+            self._matters.root,
+        ]
+
+    @property
+    def objective(self) -> int:
+        """Which of the objectives is shown."""
+        return int(self._objective.value)
+
+    def update(self, change: Any) -> None:  # noqa: ARG002
+        self._parallel.refresh()
+        self._each.refresh()
+        self._surface.refresh()
+
+    def _show(self) -> None:
+        self._each.make()
+        self._surface.show(self.objective)
+
+
+class Each:
+    """A plot for each of some parameters, and pages of them."""
+
+    def __init__(self, page: Parameters) -> None:
+        self._page = page
+        self._pages = -(-page.trajectory.space.dim // _AT_ONCE)
+        self._number = Spinner(title=f"Page, of {self._pages}", low=1, high=self._pages, value=1, step=1, width=110)
+        self._number.visible = self._pages > 1
+        common.when(self._number, "value", self.make)
+        self._said = common.words()
+        self._place = common.flow()
+        save = common.download(f"{page.store}-parameters.csv", self._table)
+        self.root = column(self._number, self._said, self._place, save, sizing_mode="stretch_width")
+        self.make()
+
+    def make(self) -> None:
+        """Plot the parameters of the page that is chosen."""
+        t = self._page.trajectory
+        first = (min(max(int(self._number.value or 1), 1), self._pages) - 1) * _AT_ONCE
+        self.axes = [Axis(t, j) for j in range(first, min(first + _AT_ONCE, t.space.dim))]
+        self.sample = common.Sample(self._columns, self._page.selection, _MOST_DOTS)
+        self.refresh()
+        fitness = Axis(t, -1 - self._page.objective)
+        self._place.children = [self._plot(k, axis, fitness) for k, axis in enumerate(self.axes)]
+
+    def refresh(self) -> None:
+        """Draw those that are new."""
+        t = self._page.trajectory
+        self.sample.update(t, self._page.followed.once(common.best_ids, 100))
+        done = self._page.done
+        text = f"{common.counted(len(self.sample), done, 'individuals that are done')}; parameters "
+        text += f"{self.axes[0].dimension + 1} to {self.axes[-1].dimension + 1} of {t.space.dim}."
+        common.say(self._said, text)
+
+    def _columns(self, t: Trajectory, ids: Ids) -> dict[str, Any]:
+        fitness = common.finite(t.record["fitness"][ids, self._page.objective])
+        return {"fitness": fitness, **{f"p{k}": axis.values(t, ids) for k, axis in enumerate(self.axes)}}
+
+    def _plot(self, k: int, axis: Axis, fitness: Axis) -> Any:
+        drawn = common.plot(
+            "",
+            axis.name,
+            fitness.name,
+            height=240,
+            tools="box_zoom,wheel_zoom,save,reset",
+            x_axis_type="log" if axis.log else "linear",
+            y_axis_type="log" if fitness.log else "linear",
+            y_range=fitness.range,
+        )
+        label_choices(drawn.xaxis[0], axis.choices)
+        dots = drawn.scatter(f"p{k}", "fitness", source=self.sample.source, size=4, color=common.DOTS, alpha=0.4,
+                             nonselection_alpha=0.06, selection_color=common.CHOSEN, selection_alpha=0.9)  # fmt: skip
+        common.hover(drawn, dots, ("individual", "@id"), (axis.name, f"@p{k}"), (fitness.name, "@fitness"))
+        common.brushable(drawn)
+        return drawn
+
+    def _table(self) -> dict[str, Any]:
+        t, ids = self._page.trajectory, np.asarray(self.sample.source.data["id"], dtype=np.int64)
+        named = {axis.name: axis.words(axis.values(t, ids)) for axis in self.axes}
+        return {
+            "id": ids,
+            f"fitness: {t.objectives.names[self._page.objective]}": self.sample.source.data["fitness"],
+        } | named
+
+
+class Matters:
+    """Importance, when somebody asks for it: it takes seconds, in a thread of its own."""
+
+    def __init__(self, page: Parameters) -> None:
+        self._page = page
+        self._button = Button(label="Compute importance", width=180)
+        self._button.on_click(self.compute)
+        self._said = common.words("Which parameters matter: a model is fitted on request, which takes some seconds.")
+        self._bars = ColumnDataSource({"name": [], "mean": [], "low": [], "high": []})
+        self._plot = common.plot("", "share of variance lost", "", height=360, y_range=FactorRange())
+        bars = self._plot.hbar(y="name", right="mean", height=0.7, source=self._bars, color=common.DOTS)
+        self._plot.segment("low", "name", "high", "name", source=self._bars, color=common.BEST, line_width=3)
+        common.hover(self._plot, bars, ("parameter", "@name"), ("importance", "@mean"))
+        self._plot.visible = False
+        save = common.download(f"{page.store}-importance.csv", self._table)
+        self.root = column(self._button, self._said, self._plot, save, sizing_mode="stretch_width")
+        self.found: Importance | None = None
+
+    def compute(self) -> None:
+        """Begin."""
+        self._button.disabled = True
+        common.say(self._said, "Computing ...")
+        document, t, objective = self.root.document, self._page.trajectory, self._page.objective
+
+        def work() -> None:
+            with _one_at_a_time:
+                try:
+                    found: Importance | str = importance(t, objective)
+                except L2LError as error:
+                    found = str(error)
+                except Exception as error:  # whatever a library makes of the data: the page goes on
+                    found = f"importance cannot be computed: {type(error).__name__}: {error}"
+            if document is None:
+                self.show(found)
+            else:
+                document.add_next_tick_callback(partial(self.show, found))
+
+        if document is None:
+            work()
+        else:
+            threading.Thread(target=work, name="l2l-importance", daemon=True).start()
+
+    def show(self, found: Importance | str) -> None:
+        """Show the result, or why there is none."""
+        self._button.disabled = False
+        common.say(self._said, str(found))
+        if isinstance(found, str):
+            return
+        self.found = found
+        n = min(_MOST_BARS, len(found.names))
+        mean, sd = found.mean[:n], found.sd[:n]
+        self._plot.y_range.factors = found.names[:n][::-1]
+        self._bars.data = {"name": found.names[:n], "mean": mean, "low": mean - sd, "high": mean + sd}
+        self._plot.title.text = f"{common.counted(n, len(found.names), 'parameters')}, the most important first"
+        self._plot.height = 110 + 22 * n
+        self._plot.visible = True
+
+    def _table(self) -> dict[str, Any]:
+        found = self.found
+        return {"parameter": found.names, "importance": found.mean, "sd": found.sd} if found else {"parameter": []}
