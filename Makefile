@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell pwd | cksum | cut -d ' ' -f 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test bench soak slurm lint format clean
+.PHONY: help venv demo test bench soak slurm chromium lint format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
@@ -34,12 +34,15 @@ demo: $(STAMP) ## fit a neuron's ion channels to a target response, and write a 
 	@rm -rf '$(DEMO_STORE)'
 	@$(BIN)/l2l run examples/arbor-cell.toml
 
-test: lint slurm ## lint, then all tests but the soak tests
+test: lint slurm chromium ## lint, then all tests but the soak tests
 	@$(BIN)/python -m pytest
 
 slurm: ## Debian's Slurm and Grid Engine for the tests on real ones, where it may: as root, or by a sudo that asks nothing
 	@sh tests/hpc/install-slurm.sh
 	@sh tests/hpc/install-sge.sh
+
+chromium: ## Debian's Chromium for the tests of the dashboard, where it may
+	@sh tests/dashboard/install-chromium.sh
 
 lint: $(STAMP) ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check .

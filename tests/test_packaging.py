@@ -20,7 +20,7 @@ PACKAGES = ("l2l_dask", "optimizers", "optimizees")
 
 # The extras that environment.yml carries, and the packages that have another name on conda-forge.
 CONDA_EXTRAS = ("algorithms", "arbor", "notebooks", "dev")
-CONDA_NAMES = {"msgpack-python": "msgpack", "pyribs": "ribs"}
+CONDA_NAMES = {"msgpack-python": "msgpack", "playwright-python": "playwright", "pyribs": "ribs"}
 
 
 def lower_bounds(requirements):

@@ -1,0 +1,146 @@
+"""Who may see the dashboard: who holds its token, from its own pages."""
+
+import asyncio
+import signal
+import urllib.error
+import urllib.request
+
+import pytest
+from tornado.httpclient import HTTPClientError, HTTPRequest
+from tornado.websocket import websocket_connect
+
+PLACES = ("", "search?store=a.zarr", "static/js/bokeh.min.js", "own/dashboard.js", "metadata", "nowhere", "search/ws")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, stores):
+    folder = tmp_path_factory.mktemp("stores")
+    stores.make(folder / "a.zarr", 20)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(folder, serving):
+    return serving(folder)
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_):
+        return None
+
+
+def get(url, **headers):
+    """Return status, headers and text, whatever they are, without following a redirection."""
+    request = urllib.request.Request(url, headers=headers)
+    try:
+        with urllib.request.build_opener(_Stay, urllib.request.ProxyHandler({})).open(request, timeout=10) as answer:
+            return answer.status, answer.headers, answer.read().decode("utf-8", "replace")
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers, error.read().decode("utf-8", "replace")
+
+
+def cookie(served):
+    return get(served.link)[1]["Set-Cookie"].partition(";")[0]
+
+
+def websocket(served, **headers):
+    """Try to open a websocket; return the HTTP status of the answer."""
+
+    async def attempt():
+        request = HTTPRequest(f"ws://{served.host}/search/ws", headers=headers)
+        try:
+            connection = await websocket_connect(request, subprotocols=["bokeh", "no-session"])
+        except HTTPClientError as error:
+            return error.code
+        connection.close()
+        return 101
+
+    return asyncio.run(attempt())
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_without_the_token_there_is_nothing_but_a_page_that_says_where_the_link_is(served, place):
+    status, headers, text = get(served.base + place)
+    assert (status, headers["Set-Cookie"]) == (403, None)
+    assert "l2l dashboard" in text
+    assert served.token not in text
+    assert get(f"{served.base}{place}?token={served.token[:-1]}x")[0] == 403
+    assert get(f"{served.base}{place}?token=")[0] == 403
+
+
+def test_the_link_gives_a_cookie_for_its_token_and_takes_it_out_of_the_address(served):
+    status, headers, _ = get(f"{served.base}search?store=a.zarr&token={served.token}")
+    assert (status, headers["Location"]) == (302, "?store=a.zarr")
+    assert all(word in headers["Set-Cookie"] for word in ("HttpOnly", "SameSite=Lax", "Path=/"))
+    assert served.token not in str(headers)
+    assert [get(served.base + place, Cookie=cookie(served))[0] for place in PLACES[:4]] == [200] * 4
+
+
+def test_the_cookie_of_one_server_does_not_open_another(served, serve, folder):
+    one, other = served, serve(folder)
+    name = cookie(other).partition("=")[0]
+    assert get(other.base, Cookie=cookie(one))[0] == 403
+    assert get(other.base, Cookie=f"{name}={cookie(one).partition('=')[2]}")[0] == 403
+
+
+def test_a_websocket_without_the_cookie_is_refused(served):
+    assert websocket(served) == 403
+    assert websocket(served, Origin=f"http://{served.host}") == 403
+    assert websocket(served, Origin=f"http://{served.host}", Cookie="l2l-0=1") == 403
+
+
+def test_a_websocket_is_for_pages_of_this_server_alone_under_whatever_name_it_was_opened(served):
+    let_in = cookie(served)
+    for name in (served.host, "localhost:9999", "127.0.0.1:9999", "tunnelled.example"):
+        assert websocket(served, Host=name, Origin=f"http://{name}", Cookie=let_in) == 101
+    for origin in ("http://evil.example", "http://localhost:1", "null", f"http://{served.host}.evil.example"):
+        assert websocket(served, Origin=origin, Cookie=let_in) == 403
+    assert websocket(served, Cookie=let_in) == 403
+
+
+def test_without_a_token_names_that_only_lead_here_are_refused(serve, folder):
+    served = serve(folder, "--no-token")
+    assert get(served.base)[0] == 200
+    assert get(served.base, Host="localhost:9999")[0] == 200
+    assert get(served.base, Host="evil.example")[0] == 403
+
+
+def test_every_answer_forbids_what_is_not_from_here(served):
+    let_in = cookie(served)
+    for place in PLACES:
+        policy = get(served.base + place, Cookie=let_in)[1]["Content-Security-Policy"]
+        rules = dict(rule.strip().partition(" ")[::2] for rule in policy.split(";"))
+        assert rules["default-src"] == "'none'"
+        assert rules["connect-src"] == "'self'"
+        assert "unsafe" not in rules["script-src"]
+        assert "http" not in policy
+
+
+def test_a_taken_port_is_told_in_a_line(served, folder, l2l):
+    port = served.host.rpartition(":")[2]
+    ended = l2l("dashboard", folder, "--port", port)
+    assert ended.returncode == 2
+    assert len(ended.stderr.splitlines()) == 1
+    assert f"port {port}: Address already in use" in ended.stderr
+
+
+def test_no_token_is_for_this_machine_alone(folder, l2l):
+    ended = l2l("dashboard", folder, "--no-token", "--address", "0.0.0.0")
+    assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)
+    assert "loopback" in ended.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_cleanly(serve, folder, number):
+    served = serve(folder)
+    assert get(served.link)[0] == 302
+    assert served.close(number).splitlines()[-1] == "the dashboard has ended"
+    assert served.process.returncode == 0
+
+
+def test_over_ssh_it_says_what_to_type(serve, folder):
+    served = serve(folder, env={"SSH_CONNECTION": "10.0.0.1 50000 10.0.0.2 22", "USER": "ada"})
+    port = served.host.rpartition(":")[2]
+    said = served.close()
+    assert f"ssh -N -L {port}:127.0.0.1:{port} ada@10.0.0.2" in said
+    assert f"http://localhost:{port}/?token={served.token}" in said
