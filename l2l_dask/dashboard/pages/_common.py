@@ -40,7 +40,15 @@ _HUGE = 1e100  # Bokeh's axes hang on numbers near the end of what there is
 _MOST_LINKED = 50  # ids in an address
 NARROWEST = 300  # pixels, of a plot: a phone is 360 wide
 
+_UNITS = ((2 * 86_400, 86_400.0, "d"), (2 * 3600, 3600.0, "h"), (120, 60.0, "min"), (0, 1.0, "s"))
+UNIT_NAMES = {"d": "days", "h": "hours", "min": "minutes", "s": "seconds"}
+
 _NONE: Ids = np.empty(0, dtype=np.int64)
+
+
+def unit(seconds: float) -> tuple[float, str]:
+    """Choose a unit of time, and how many seconds it has, for an axis that is so long."""
+    return next((scale, name) for least, scale, name in _UNITS if seconds >= least or least == 0)
 
 
 def plot(title: str, x: str, y: str, **options: Any) -> Any:

@@ -24,7 +24,6 @@ _VECTORS = 2_000  # individuals, up to which pictures are saved as SVG
 _BINS = 40
 _MOST_PAIRS = 6
 _MOST_FRONT = 2_000  # that are drawn
-_UNITS = ((2 * 86_400, 86_400.0, "d"), (2 * 3600, 3600.0, "h"), (120, 60.0, "min"), (0, 1.0, "s"))
 
 
 class Search(common.StorePage):
@@ -74,7 +73,8 @@ class Search(common.StorePage):
         """Draw the plots about one objective anew."""
         t = self.trajectory
         self.axis = Axis(t, -1 - self.objective)
-        self._scale, self._unit = _unit(course.course(self.followed))
+        seconds = course.course(self.followed).best[0].seconds
+        self._scale, self._unit = common.unit(float(seconds[-1]) if len(seconds) else 0.0)
         self._best = [ColumnDataSource({"number": [], "best": []}) for _ in (self, *self.others)]
         self._seen: tuple[float, float] = self.axis.range
         self._plots = [self._fitness(), self._distribution()]
@@ -329,12 +329,6 @@ class Pareto:
         data = self._front.data
         named = {f"fitness: {name}": data[f"f{k}"] for k, name in enumerate(self._page.trajectory.objectives.names)}
         return {"id": data["id"], **named}
-
-
-def _unit(found: course.Course) -> tuple[float, str]:
-    """Choose the unit of the time axis."""
-    seconds = float(found.best[0].seconds[-1]) if len(found.best[0].seconds) else 0.0
-    return next((scale, unit) for least, scale, unit in _UNITS if seconds >= least or least == 0)
 
 
 def _equal(data: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
