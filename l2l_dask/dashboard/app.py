@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -52,7 +53,7 @@ class Viewer:
         self._arguments, self._stores = given, stores
         self._make = next(page for page in PAGES if page.slug == slug)
         self._page: Page | None = None
-        self._shown = (-1, -1)
+        self._incarnation = self._version = -1
         self._broken = ""
         self._followed: Followed | None = None
         self.banner = Banner()
@@ -68,48 +69,74 @@ class Viewer:
     def missing(self) -> bool:
         return self._followed is None
 
-    def tick(self) -> None:
-        """Show what is new."""
-        followed = self._followed
-        if followed is None:
-            followed = self._followed = self._stores.follow(self._name)
-        if followed is None:
-            named = (
-                f"no experiment {self._name!r}" if self._name else "no experiment in this address: expected ?store=NAME"
-            )
+    def begin(self) -> None:
+        """Find the store, or say that there is none."""
+        if self._followed is None:
+            self._followed = self._stores.follow(self._name)
+        if self._followed is None:
+            named = f"no experiment {self._name!r}" if self._name else "no experiment in this address (?store=NAME)"
             self.banner.say(f"there is {named} below {self._stores.root}; choose one among the experiments")
+        else:
+            self._stores.watch(self._followed)
+            self._tell(self._followed)
+
+    async def tick(self) -> None:
+        """Show what is new."""
+        self.begin()
+        followed = self._followed
+        if followed is None or not followed.ready:
             return
-        self._stores.watch(followed)
+        if (self._incarnation, self._version) != (followed.incarnation, followed.version):
+            if self._page is None or self._incarnation != followed.incarnation:
+                await self._open(followed)
+            else:
+                self._update(followed, self._page)
+        self._tell(followed)
+
+    def _tell(self, followed: Followed) -> None:
         if followed.ready:
-            self._renew(followed)
             self._status.show(followed)
         waiting = "" if followed.ready else f"reading {self._name} ..."
         self.banner.say(followed.problem or self._broken or waiting)
 
-    def _renew(self, followed: Followed) -> None:
-        now = followed.incarnation, followed.version
-        if now == self._shown:
-            return
-        began = time.monotonic()
+    async def _open(self, followed: Followed) -> None:
+        """Make the page, in another thread: it takes a while, and others are served here."""
+        made = await asyncio.get_running_loop().run_in_executor(None, self._made, followed)
+        if made is not None:
+            self._page = made
+            self._holder.children = [made.root]
+
+    def _made(self, followed: Followed) -> Page | None:
         with followed.still:
-            now = followed.incarnation, followed.version
-            self._draw(followed, now)
-        self._shown = now
+            self._incarnation, self._version = followed.incarnation, followed.version
+            try:
+                made = self._make(followed, self._arguments)
+            except Exception as error:
+                self._fail(followed, error)
+                return None
+        self._broken = ""
+        return made
+
+    def _update(self, followed: Followed, page: Page) -> None:
+        if not followed.still.acquire(blocking=False):
+            return  # next time
+        began = time.monotonic()
+        try:
+            change = followed.since(self._version)
+            self._version = followed.version
+            page.update(change)
+            self._broken = ""
+        except Exception as error:
+            self._fail(followed, error)
+        finally:
+            followed.still.release()
         took = time.monotonic() - began
         if took > _SLOW:
             _log.warning("page %s of %s took %.2f s", self._make.slug, followed.store, took)
 
-    def _draw(self, followed: Followed, now: tuple[int, int]) -> None:
-        try:
-            if self._page is None or now[0] != self._shown[0]:
-                self._page = self._make(followed, self._arguments)
-                self._holder.children = [self._page.root]
-            else:
-                self._page.update(followed.since(self._shown[1]))
-            self._broken = ""
-        except Exception as error:
-            _log.exception("page %s of %s", self._make.slug, followed.store)
-            self._broken = f"this page cannot show the experiment: {type(error).__name__}: {error}"
+    def _fail(self, followed: Followed, error: Exception) -> None:
+        _log.error("page %s of %s", self._make.slug, followed.store, exc_info=error)
+        self._broken = f"this page cannot show the experiment: {type(error).__name__}: {error}"
 
 
 class Overview:
@@ -123,7 +150,8 @@ class Overview:
         document.title = f"experiments in {stores.root.name}"
         document.template_variables.update(slug="experiments", store="", heading=str(stores.root))
 
-    def tick(self) -> None:
+    def begin(self) -> None:
+        """Show what is new."""
         self._page.update()
         self.banner.say(self._stores.problem)
 
@@ -133,6 +161,8 @@ def fill(document: Document, slug: str, stores: Stores, command: Command | None 
     document.template = theme.page()
     document.template_variables.update(pages=PAGES if slug != "experiments" else ())
     made: Any = Overview(document, stores) if slug == "experiments" else Viewer(document, slug, stores, command)
-    made.tick()
+    made.begin()
     document.template_variables["missing"] = getattr(made, "missing", False)
-    document.add_periodic_callback(made.tick, _TICK)
+    tick = getattr(made, "tick", made.begin)
+    document.add_next_tick_callback(tick)
+    document.add_periodic_callback(tick, _TICK)

@@ -14,10 +14,11 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 _MOST_BYTES = 200_000
 
-# Bokeh draws into shadow trees: whether anything is in them that is a plot, and is as large as it will be.
+# Bokeh draws into shadow trees: whether anything is in them that is a plot, or a row of a table.
 DRAWN = """() => {
   const all = root => [...root.querySelectorAll("*")].flatMap(e => [e, ...(e.shadowRoot ? all(e.shadowRoot) : [])]);
-  return all(document).some(e => ["CANVAS", "svg"].includes(e.tagName) && e.getBoundingClientRect().width > 200);
+  return all(document).some(e => (["CANVAS", "svg"].includes(e.tagName) || e.classList.contains("slick-row"))
+    && e.getBoundingClientRect().width > 200);
 }"""
 
 

@@ -9,12 +9,13 @@ import pytest
 from playwright.sync_api import expect
 
 from l2l_dask import Real, Space, minimize
+from l2l_dask.dashboard import pages as dashboard_pages
 from l2l_dask.executors import Serial
 from l2l_dask.experiment import Experiment
 from l2l_dask.trajectory import load
 from l2l_dask.trajectory.actions import actions
 
-PAGES = ("search",)
+PAGES = tuple(page.slug for page in dashboard_pages.PAGES)
 
 
 @pytest.fixture(scope="module")
@@ -307,4 +308,4 @@ def test_the_first_paint_does_not_wait_for_how_much_there_is(serve, look, tmp_pa
     for page in PAGES:
         seconds = viewer.open(f"{page}?store=s.zarr")
         print(f"{page} with {n:,}: first paint after {seconds:.2f} s")
-        assert seconds < 4  # 2 on a machine that runs nothing else
+        assert seconds < 20  # 2 on a machine that does nothing else: this is for what waits for all rows

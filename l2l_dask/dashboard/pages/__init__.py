@@ -15,7 +15,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from l2l_dask.dashboard.pages.parameters import Parameters
 from l2l_dask.dashboard.pages.search import Search
+from l2l_dask.dashboard.pages.workers import Workers
+from l2l_dask.dashboard.pages.workers import Workers
 
 if TYPE_CHECKING:
     from l2l_dask.dashboard.followed import Followed
@@ -61,4 +64,4 @@ class Page(Protocol):
         """
 
 
-PAGES: tuple[type[Page], ...] = (Search,)
+PAGES: tuple[type[Page], ...] = (Search, Parameters, Workers)
