@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from l2l_dask.dashboard.pages.individuals import Individuals
+from l2l_dask.dashboard.pages.individuals import Individuals
 from l2l_dask.dashboard.pages.parameters import Parameters
 from l2l_dask.dashboard.pages.search import Search
 from l2l_dask.dashboard.pages.workers import Workers
@@ -64,4 +66,4 @@ class Page(Protocol):
         """
 
 
-PAGES: tuple[type[Page], ...] = (Search, Parameters, Workers)
+PAGES: tuple[type[Page], ...] = (Search, Parameters, Workers, Individuals)

@@ -28,6 +28,7 @@ class Axis:
         self.dimension = dimension
         if dimension >= 0:
             self.name = trajectory.space.labels[dimension]
+            self.column = f"params.{self.name}" if self.name in trajectory.objectives.names else self.name
             self.choices = choices_of(trajectory, dimension)
             self.log = is_log_dimension(trajectory, dimension)
             self.low, self.high = span(trajectory, dimension)
@@ -35,6 +36,7 @@ class Axis:
             return
         self.minimised = common.sign(trajectory, -1 - dimension) > 0
         self.name, self.choices = trajectory.objectives.names[-1 - dimension], []
+        self.column = self.name
         self.low, self.high, self.log, self.clipped = _fitness_span(trajectory, -1 - dimension)
 
     def values(self, trajectory: Trajectory, ids: Any = slice(None)) -> Floats:
@@ -90,7 +92,7 @@ class Axis:
 
     def within(self, low: float, high: float) -> str:
         """Say that a value is between two heights, in the terms of the individuals' filter."""
-        name = json.dumps(self.name, ensure_ascii=False)
+        name = json.dumps(self.column, ensure_ascii=False)
         if self.choices:
             last = len(self.choices) - 1
             picked = [c for i, c in enumerate(self.choices) if low <= i / max(1, last) <= high]

@@ -106,7 +106,7 @@ class Workers(common.StorePage):
         here = np.flatnonzero((found.row >= (page - 1) * _ROWS) & (found.row < page * _ROWS))
         labels = [name or "?" for name in found.names]
         left, right = found.start[here], found.end[here]
-        columns = {
+        columns: dict[str, Any] = {
             "id": found.id[here],
             "worker": [labels[row] for row in found.row[here].tolist()],
             "left": left / self._scale,
@@ -115,7 +115,7 @@ class Workers(common.StorePage):
             "status": [Status(s).label.replace("_", " ") for s in found.status[here].tolist()],
             "colour": [common.STATUS_COLOURS[Status(s)] for s in found.status[here].tolist()],
         }
-        if not np.array_equal(columns["id"], np.asarray(self._intervals.data["id"])):
+        if not np.array_equal(found.id[here], np.asarray(self._intervals.data["id"])):
             factors = [name or "?" for name in names][::-1]
             if self._gantt.y_range.factors != factors:
                 self._gantt.y_range.factors = factors
