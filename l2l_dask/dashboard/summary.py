@@ -20,10 +20,9 @@ _FAILED = (Status.FAILED, Status.TIMED_OUT, Status.CRASHED)
 
 @dataclass(frozen=True)
 class Curve:
-    """The best so far: its value from each of some evaluations, and seconds after the first, on."""
+    """The best so far: from each ``x`` on."""
 
-    evaluations: NDArray[Any] = field(default_factory=lambda: np.empty(0))
-    seconds: NDArray[Any] = field(default_factory=lambda: np.empty(0))
+    x: NDArray[Any] = field(default_factory=lambda: np.empty(0))
     best: NDArray[Any] = field(default_factory=lambda: np.empty(0))
 
 
@@ -47,6 +46,8 @@ class Summary:
         That delivered anything in the last minute, or ever if it has ended.
     seconds_left
         At this rate; None if it has ended, or that is not known.
+    over_evaluations, over_time
+        The best so far, by how many had ended, and by seconds after the first began.
     """
 
     stamp: Any
@@ -61,7 +62,8 @@ class Summary:
     rate: float | None = None
     workers: int = 0
     seconds_left: float | None = None
-    curve: Curve = field(default_factory=Curve)
+    over_evaluations: Curve = field(default_factory=Curve)
+    over_time: Curve = field(default_factory=Curve)
 
     @property
     def moves(self) -> bool:
@@ -89,7 +91,7 @@ def summed_up(trajectory: Trajectory, stamp: Any) -> Summary:
     budget = int(trajectory.details.get("evaluations", len(trajectory)))
     rate, workers = _pace(trajectory, recent=running)
     left = max(budget - ended, 0) / rate if running and rate else None
-    best = trajectory.best
+    best, curves = trajectory.best, best_so_far(trajectory)
     return Summary(
         stamp=stamp,
         state=trajectory.state,
@@ -102,7 +104,8 @@ def summed_up(trajectory: Trajectory, stamp: Any) -> Summary:
         rate=rate,
         workers=workers,
         seconds_left=left,
-        curve=best_so_far(trajectory),
+        over_evaluations=curves[0],
+        over_time=curves[1],
     )
 
 
@@ -122,21 +125,31 @@ def _pace(trajectory: Trajectory, *, recent: bool) -> tuple[float | None, int]:
     return rate, len(set(record["worker"][rows].tolist()))
 
 
-def best_so_far(trajectory: Trajectory) -> Curve:
-    """Follow the best by the first objective, in the order in which the individuals ended."""
+def best_so_far(trajectory: Trajectory) -> tuple[Curve, Curve]:
+    """Follow the best by the first objective: by how many had ended, and by seconds after the first began."""
     record, cost = trajectory.record, trajectory.cost[:, 0]
     ended = np.flatnonzero(record["status"] != Status.PENDING)
-    ended = ended[np.argsort(record["told"][ended], kind="stable")]
     if not len(ended):
+        return Curve(), Curve()
+    sign = trajectory.objectives.cost(np.ones(len(trajectory.objectives)))[0]
+    told = ended[np.argsort(record["told"][ended], kind="stable")]
+    finished, begun = record["finished"][ended], np.nanmin(record["started"][ended], initial=np.inf)
+    known = np.flatnonzero(np.isfinite(finished))
+    in_time = known[np.argsort(finished[known], kind="stable")]
+    return (
+        _curve(np.arange(1, len(told) + 1), cost[told], sign),
+        _curve(finished[in_time] - begun, cost[ended[in_time]], sign),
+    )
+
+
+def _curve(x: NDArray[Any], cost: NDArray[Any], sign: float) -> Curve:
+    """Keep where the best changes, and the end."""
+    if not len(x):
         return Curve()
-    values = np.where(np.isfinite(cost[ended]), cost[ended], np.inf)
-    best = np.minimum.accumulate(values)
+    best = np.minimum.accumulate(np.where(np.isfinite(cost), cost, np.inf))
     keep = np.flatnonzero(best != np.concatenate(([np.inf], best[:-1])))
     keep = np.union1d(keep, [len(best) - 1])
     keep = keep[np.isfinite(best[keep])]  # none ended well before the first of these
     if len(keep) > _MOST_CORNERS:
         keep = keep[np.linspace(0, len(keep) - 1, _MOST_CORNERS).round().astype(int)]
-    finished = record["finished"][ended]
-    begun = np.nanmin(record["started"][ended], initial=np.inf)
-    sign = trajectory.objectives.cost(np.ones(len(trajectory.objectives)))[0]
-    return Curve(keep + 1, finished[keep] - begun, best[keep] * sign)
+    return Curve(x[keep], best[keep] * sign)

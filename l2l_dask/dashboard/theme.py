@@ -15,6 +15,9 @@ CYCLE = (SKY, ORANGE, GREEN, PURPLE, VERMILLION, BLUE, YELLOW, GREY)
 DASHES = ("solid", "dashed", "dotted", "dashdot")
 PALETTE = "Cividis256"  # for numbers
 
+# A colour bar's text is drawn where the style sheet does not reach.
+BESIDE: Any = {"major_label_text_color": GREY, "title_text_color": GREY}
+
 REFUSED = (
     "Open the link with <code>?token=</code> that <code>l2l dashboard</code> printed when it was started. Whoever "
     "started it finds it in that terminal; it holds for as long as that server runs."

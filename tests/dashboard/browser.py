@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from PIL import Image
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 _MOST_BYTES = 200_000
@@ -107,6 +109,8 @@ class Viewer:
         to = IMAGES if os.environ.get("L2L_SCREENSHOTS") else folder
         self.page.mouse.move(0, 0)
         path = to / f"dashboard-{name}.png"
-        self.page.screenshot(path=path, full_page=True)
+        self.page.screenshot(path=path)
+        with Image.open(path) as image:
+            image.convert("RGB").quantize(64).save(path, optimize=True)
         assert path.stat().st_size < _MOST_BYTES
         return path

@@ -282,6 +282,17 @@ def test_nothing_is_wider_than_a_phone(served, look, page):
     assert viewer.page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_pictures_of_the_pages(serve, look, stores, tmp_path, page):
+    """For the documentation, where ``L2L_SCREENSHOTS`` is set."""
+    stores.make(tmp_path / "search.zarr", 10_000, pending=200, rich=True, generation=100, curves=50, saved=50)
+    viewer = look(serve(tmp_path), height=1000, dark=page == "workers")
+    viewer.open(f"{page}?store=search.zarr")
+    viewer.see("of 10,000 evaluations")
+    viewer.page.wait_for_load_state("networkidle")
+    viewer.screenshot(page, tmp_path)
+
+
 # -- many, and large --------------------------------------------------------------------------------------------------
 
 

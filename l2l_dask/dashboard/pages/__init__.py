@@ -16,10 +16,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from l2l_dask.dashboard.pages.individuals import Individuals
-from l2l_dask.dashboard.pages.individuals import Individuals
 from l2l_dask.dashboard.pages.parameters import Parameters
 from l2l_dask.dashboard.pages.search import Search
-from l2l_dask.dashboard.pages.workers import Workers
 from l2l_dask.dashboard.pages.workers import Workers
 
 if TYPE_CHECKING:
@@ -47,7 +45,7 @@ class Page(Protocol):
     def root(self) -> Any: ...
 
     def __init__(self, followed: Followed, arguments: Mapping[str, str]) -> None:
-        """Make the page of one viewer.
+        """Make the page of one viewer, on a thread of its own.
 
         Parameters
         ----------
@@ -60,8 +58,8 @@ class Page(Protocol):
     def update(self, change: Change) -> None:
         """Show what changed since the last call (or since the page was made): ``followed.trajectory`` is the new one.
 
-        It is called when there is something new alone, at most twice a second, on the server's only thread: it must take
-        less than 300 ms with a million rows. What several viewers need is best computed by
+        It is called when there is something new alone, at most twice a second, on the server's only thread: it must
+        take less than 300 ms with a million rows. What several viewers need is best computed by
         ``followed.once(function, *arguments)``. If the store was replaced by another, a new page is made instead.
         """
 

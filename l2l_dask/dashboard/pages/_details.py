@@ -190,5 +190,5 @@ def _matrix(name: str, values: NDArray[Any]) -> Any:
     drawn = common.plot(title, "column", "row", height=340, x_range=(0, values.shape[1]), y_range=(values.shape[0], 0))
     drawn.image([image], x=0, y=0, dw=values.shape[1], dh=values.shape[0], color_mapper=colours)
     drawn.grid.visible = False
-    drawn.add_layout(ColorBar(color_mapper=colours, width=12, padding=4), "right")
+    drawn.add_layout(ColorBar(color_mapper=colours, width=12, padding=4, **theme.BESIDE), "right")
     return drawn

@@ -9,6 +9,7 @@ from bokeh.layouts import column
 from bokeh.models import ColorBar, ColumnDataSource, LinearColorMapper, LogColorMapper, Select, Slider, Toggle
 from bokeh.palettes import Viridis256
 
+from l2l_dask.dashboard import theme
 from l2l_dask.dashboard.pages import _common as common
 from l2l_dask.dashboard.pages._axis import Axis, label_choices
 from l2l_dask.evaluation import Ids
@@ -138,7 +139,7 @@ class Surface:
         quads = drawn.quad("left", "right", "top", "bottom", source=self._cells, line_color=None,
                            fill_color={"field": "value", "transform": colours})  # fmt: skip
         drawn.multi_line("xs", "ys", source=self._contours, line_color="white", line_width=1.2, line_alpha=0.8)
-        drawn.add_layout(ColorBar(color_mapper=colours, title=name, width=12, padding=4), "right")
+        drawn.add_layout(ColorBar(color_mapper=colours, title=name, width=12, padding=4, **theme.BESIDE), "right")
         common.hover(drawn, quads, (name, "@value"), (self.x.name, "@left to @right"), (self.y.name, "@bottom to @top"))
 
     def _populate(self, drawn: Any) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from bokeh.models import Column, ColumnDataSource, Div, HoverTool, RadioButtonGroup
 
 from l2l_dask.dashboard import theme
-from l2l_dask.dashboard.pages._common import when
+from l2l_dask.dashboard.pages._common import is_logarithmic, when
 from l2l_dask.dashboard.summary import Curve, Summary
 
 if TYPE_CHECKING:
@@ -60,19 +60,23 @@ class Experiments:
         names = [name for name in map(str, self._chosen.tags) if name in summaries and not summaries[name].problem]
         shown = {name: summaries[name] for name in names[:_MOST_COMPARED]}
         axis = _AXES[self._axis.active or 0]
-        sources = {name: _steps(summary.curve, axis) for name, summary in shown.items()}
-        what = (axis, tuple((name, summary.objective) for name, summary in shown.items()))
+        sources = {
+            name: _steps(summary.over_time if axis == "seconds" else summary.over_evaluations)
+            for name, summary in shown.items()
+        }
+        logarithmic = is_logarithmic(np.concatenate([np.empty(0), *(data["y"] for data in sources.values())]))
+        what = (axis, logarithmic, tuple((name, summary.objective) for name, summary in shown.items()))
         if self._plotted is None or self._plotted[0] != what:
             self._plotted = what, {name: ColumnDataSource(data) for name, data in sources.items()}
             self._axis.visible = bool(shown)
-            self._place.children = self._figure(shown, axis, len(names))
+            self._place.children = self._figure(shown, axis, len(names), "log" if logarithmic else "linear")
             return
         for name, data in sources.items():
             source = self._plotted[1][name]
             if len(source.data["x"]) != len(data["x"]) or not np.array_equal(source.data["x"], data["x"]):
                 source.data = data
 
-    def _figure(self, shown: Mapping[str, Summary], axis: str, chosen: int) -> list[Any]:
+    def _figure(self, shown: Mapping[str, Summary], axis: str, chosen: int, scale: str) -> list[Any]:
         if not shown:
             text = "Choose experiments in the table to compare their best so far."
             return (
@@ -83,7 +87,9 @@ class Experiments:
         objectives = sorted({summary.objective for summary in shown.values()})
         some = f" ({len(shown)} of {chosen} chosen)" if len(shown) < chosen else ""
         x = "evaluations" if axis == "evaluations" else "seconds since the first evaluation began"
-        plot = theme.new_figure(f"best so far{some}", x, " / ".join(objectives), name="comparison", height=400)
+        plot = theme.new_figure(
+            f"best so far{some}", x, " / ".join(objectives), name="comparison", height=400, y_axis_type=scale
+        )
         for i, name in enumerate(shown):
             color, dash = theme.CYCLE[i % len(theme.CYCLE)], theme.DASHES[i // len(theme.CYCLE) % len(theme.DASHES)]
             source = self._plotted[1][name]
@@ -93,16 +99,13 @@ class Experiments:
             plot.add_tools(HoverTool(renderers=[line], tooltips=hover, visible=i == 0))
         plot.add_layout(plot.legend[0], "below")
         plot.legend[0].click_policy = "mute"
+        plot.legend[0].location = "left"
         return [plot]
 
 
-def _steps(curve: Curve, axis: str) -> dict[str, Any]:
+def _steps(curve: Curve) -> dict[str, Any]:
     """Return the corners of a step line."""
-    x = getattr(curve, axis)
-    good = np.isfinite(x) & np.isfinite(curve.best)
-    x, y = x[good], curve.best[good]
-    order = np.argsort(x, kind="stable")
-    return {"x": np.repeat(x[order], 2)[1:], "y": np.repeat(y[order], 2)[:-1]}
+    return {"x": np.repeat(curve.x, 2)[1:], "y": np.repeat(curve.best, 2)[:-1]}
 
 
 def line(name: str, summary: Summary) -> dict[str, Any]:

@@ -12,6 +12,8 @@
     .bk-input:focus { outline: 2px solid var(--accent); }
     .bk-btn-default, .bk-btn-light { background-color: var(--field); color: var(--ink); border-color: var(--line); }
     .bk-btn-default:hover, .bk-btn-default.bk-active { background-color: var(--raised); border-color: var(--quiet); }
+    .bk-btn[disabled], .bk-btn-default[disabled] { background-color: transparent; color: var(--quiet);
+      border-color: var(--line); opacity: .7; }
     .bk-btn:focus-visible { outline: 2px solid var(--accent); outline-offset: 1px; }
     .bk-tab.bk-active, .bk-tab:hover { background-color: var(--raised); color: var(--ink); border-color: var(--line); }
     .choices__inner, .choices__list--dropdown, .choices__input, .choices__list { background-color: var(--field);
