@@ -38,6 +38,7 @@ STATUS_COLOURS = {
 MOST_POINTS = 5_000
 _HUGE = 1e100  # Bokeh's axes hang on numbers near the end of what there is
 _MOST_LINKED = 50  # ids in an address
+_MOST_KEPT = 200  # of those chosen, that are always drawn
 NARROWEST = 300  # pixels, of a plot: a phone is 360 wide
 
 _UNITS = ((2 * 86_400, 86_400.0, "d"), (2 * 3600, 3600.0, "h"), (120, 60.0, "min"), (0, 1.0, "s"))
@@ -247,7 +248,8 @@ class Sample:
         step = 1
         while len(trajectory) > self._most * step:
             step *= 2
-        ids = np.union1d(np.arange(0, len(trajectory), step), always)
+        chosen = self._selection.ids[:_MOST_KEPT]
+        ids = np.unique(np.concatenate([np.arange(0, len(trajectory), step), always, chosen]))
         ids = ids[np.isfinite(trajectory.cost[ids]).all(axis=1)]
         before = np.asarray(self.source.data.get("id", ()), dtype=np.int64)
         new = np.setdiff1d(ids, before)

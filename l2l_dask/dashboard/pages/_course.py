@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -47,20 +48,19 @@ class Course:
         self.began = self._last = 0.0
         self.best = [Best() for _ in range(objectives)]
         self.front = Front() if objectives > 1 else None
-        self._event = -1
 
     def follow(self, t: Trajectory) -> None:
         """Take in who ended since the last time."""
         told = t.record["told"]
-        new = np.flatnonzero(told > self._event)
         self.number = np.append(self.number, np.zeros(len(t) - len(self.number), dtype=np.int32))
+        # Not by the number of the event: a reader may see one part of those told together before the other.
+        new = np.flatnonzero((told >= 0) & (self.number == 0))
         if not len(new):
             return
         if (np.diff(told[new]) < 0).any():
             new = new[np.argsort(told[new], kind="stable")]
         if not self.ended:
             self.began = _began(t)
-        self._event = int(told[new[-1]])
         number = np.arange(self.ended + 1, self.ended + len(new) + 1)
         self.number[new] = number
         self.ended += len(new)
@@ -79,17 +79,19 @@ def _began(t: Trajectory) -> float:
     return float(times.min()) if len(times) else 0.0
 
 
+_at_work = threading.Lock()  # pages are made on threads of their own
 _courses: WeakKeyDictionary[Any, tuple[int, int, Course]] = WeakKeyDictionary()
 
 
 def course(followed: Followed) -> Course:
     """Return a store's course as it is now; all viewers share it."""
-    incarnation, version, known = _courses.get(followed, (0, 0, None))
-    if known is None or incarnation != followed.incarnation:
-        known, version = Course(len(followed.trajectory.objectives)), -1
-    if version != followed.version:
-        known.follow(followed.trajectory)
-        _courses[followed] = followed.incarnation, followed.version, known
+    with _at_work:
+        incarnation, version, known = _courses.get(followed, (0, 0, None))
+        if known is None or incarnation != followed.incarnation:
+            known, version = Course(len(followed.trajectory.objectives)), -1
+        if version != followed.version:
+            known.follow(followed.trajectory)
+            _courses[followed] = followed.incarnation, followed.version, known
     return known
 
 

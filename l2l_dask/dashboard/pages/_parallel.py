@@ -18,6 +18,7 @@ from l2l_dask.evaluation import Ids
 from l2l_dask.trajectory import Trajectory
 
 MOST_LINES, MOST_BEST, MOST_AXES, FIRST_AXES = 1_000, 100, 16, 8
+_MOST_KEPT = 50  # of those chosen, that are drawn beside
 _INACTIVE = -0.06  # where a line passes an axis whose parameter is not active
 
 
@@ -108,6 +109,8 @@ class Parallel:
         """Draw the lines of those that are shown now."""
         t = self._page.trajectory
         ids = self._page.followed.once(shown_ids)
+        kept = np.setdiff1d(self._page.selection.ids, ids)[:_MOST_KEPT]
+        ids = np.concatenate([kept[common.is_done(t)[kept]], ids])
         done, drawn = self._page.done, tuple(ids.tolist())
         if drawn != self._drawn:
             self._drawn = drawn
@@ -128,7 +131,7 @@ class Parallel:
             "xs": [place] * len(ids),
             "ys": list(heights),
             "colour": _goodness(t, last.heights(last.values(t, ids))),
-            "fitness": t.record["fitness"][ids, 0],
+            "fitness": common.finite(t.record["fitness"][ids, 0]),
         }
 
     def _brush(self, event: SelectionGeometry) -> None:

@@ -26,7 +26,7 @@ from l2l_dask.dashboard.pages._details import Details
 from l2l_dask.errors import ConfigError
 from l2l_dask.evaluation import Ids
 
-_ROWS = 50
+_ROWS, _HIGHEST = 50, 400
 _FIRST_PARAMETERS, _MOST_COLUMNS, _MOST_OPTIONS = 6, 20, 1_200
 _WIDTHS = {"id": 76, "status": 84, "error": 320}  # pixels, of columns
 _CHEAP = 0.05  # seconds; a table that takes longer is renewed when somebody asks for it
@@ -109,7 +109,7 @@ class Individuals(common.StorePage):
             reorderable=False,
             editable=False,
             autosize_mode="none",
-            height=380,
+            height=_HIGHEST,
             sizing_mode="stretch_width",
         )
 
@@ -177,6 +177,7 @@ class Individuals(common.StorePage):
         if any(list(self._source.data.get(name, ())) != list(values) for name, values in shown.items()):
             self._source.data = shown
             self.selection.mark(self._source)
+            self._table.height = min(_HIGHEST, 70 + 25 * len(ids))
 
     def _lay_out(self) -> None:
         """Show other columns."""

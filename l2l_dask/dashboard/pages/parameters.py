@@ -39,9 +39,7 @@ class Parameters(common.StorePage):
         self._objective.visible = len(names) > 1
         common.when(self._objective, "value", self._show)
         self._parallel = Parallel(self)
-        self._each = Each(self)
-        self._surface = Surface(self)
-        self._matters = Matters(self)
+        self._each, self._surface, self._matters = Each(self), Surface(self), Matters(self)
         return [
             self._parallel.root,
             self._objective,

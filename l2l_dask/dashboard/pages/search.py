@@ -294,10 +294,9 @@ class Pareto:
         self._steps.data = {"number": front.number, "volume": front.volume}
         pairs = len(t.objectives) * (len(t.objectives) - 1) // 2
         some = f" The first {len(self._pairs)} of {pairs} pairs." if len(self._pairs) < pairs else ""
-        worst = ", ".join(
-            f"{name} {value:.4g}"
-            for name, value in zip(t.objectives.names, t.objectives.cost(front.reference).tolist(), strict=False)
-        )
+        corner = t.objectives.cost(front.reference).tolist() if len(front.reference) else []
+        named = zip(t.objectives.names, corner, strict=False)
+        worst = ", ".join(f"{name} {value:.4g}" for name, value in named)
         box = f" The hypervolume is the share of the box from the best of each to {worst}." if worst else ""
         shown = f"{len(front.ids):,} of {self._page.done:,} individuals are on the front: nobody beats them."
         common.say(self._said, shown + some + box)

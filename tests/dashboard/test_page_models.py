@@ -1,0 +1,244 @@
+"""What the pages about one experiment show, without a server: their models, made from synthetic stores."""
+
+import base64
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from bokeh.document import Document
+from bokeh.models import Div, GlyphRenderer, HoverTool, MultiChoice, TableColumn
+
+from l2l_dask import Real, Space
+from l2l_dask.dashboard.importance import importance
+from l2l_dask.dashboard.pages import PAGES, Individuals, Parameters, Search, Workers, _course
+from l2l_dask.dashboard.pages._surface import _SMOOTH
+from l2l_dask.errors import ConfigError
+from l2l_dask.evaluation import Status
+from l2l_dask.pareto import non_dominated
+from l2l_dask.trajectory import load
+
+
+class Still:
+    """A store that nobody follows: each ``see`` reads it again."""
+
+    def __init__(self, store):
+        self.store, self.name, self.problem = store, store.name, ""
+        self.incarnation, self.version = 1, 0
+        self.see(load(store))
+
+    def see(self, trajectory):
+        self.trajectory, self._shared = trajectory, {}
+        self.version += 1
+
+    def once(self, function, *arguments):
+        key = function, arguments
+        if key not in self._shared:
+            self._shared[key] = function(self.trajectory, *arguments)
+        return self._shared[key]
+
+
+CHANGE = SimpleNamespace(version=2, first=0, ids=np.empty(0, int))
+
+
+def _with(t, record):
+    return type(t)(t.layout, t.experiment, t.space, t.objectives, record, t.state, t.details)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, stores):
+    folder, known = tmp_path_factory.mktemp("made"), {}
+
+    def made(name="a", n=500, **options):
+        if name not in known:
+            known[name] = stores.make(folder / f"{name}.zarr", n, **options)
+        return Still(known[name])
+
+    return made
+
+
+def models(page, kind):
+    document = Document()
+    document.add_root(page.root)
+    found = list(page.root.select({"type": kind}))
+    document.clear()
+    return found
+
+
+def saved(row):
+    """Press a button for data, and return the CSV behind its link."""
+    button, link = row.children
+    for callback in button._event_callbacks["button_click"]:
+        callback()
+    return base64.b64decode(re.search(r"base64,([^\"]*)", link.text)[1]).decode().splitlines()
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("n", [0, 1, 10])
+def test_a_page_shows_a_search_that_has_hardly_begun(made, page, n):
+    followed = made("few", 10, objectives=2, generation=5)
+    whole = followed.trajectory
+    followed.see(_with(whole, type(whole.record)({k: v[:n] for k, v in whole.record.columns.items()})))
+    shown = page(followed, {})
+    followed.see(whole)
+    shown.update(CHANGE)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_nan_infinite_and_huge_fitness_reach_no_plot(made, page):
+    shown = page(made("odd", 2000, odd=True, rich=True, objectives=2), {})
+    shown.update(CHANGE)
+    for renderer in models(shown, GlyphRenderer):
+        for values in renderer.data_source.data.values():
+            numbers = np.asarray(values)
+            if numbers.dtype.kind == "f":
+                assert not np.isinf(numbers).any()
+                assert not (np.abs(numbers) > 1e100).any()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_users_wrote_is_escaped_wherever_a_widget_takes_html(made, stores, page):
+    evil = made("evil", 200, evil=True, rich=True, objectives=2, saved=2, curves=2)
+    failed = np.flatnonzero(evil.trajectory.record["status"] == Status.FAILED)[0]
+    shown = page(evil, {"id": str(failed)})
+    html = [div.text for div in models(shown, Div)]
+    html += [label for choice in models(shown, MultiChoice) for _, label in choice.options]
+    html += [column.title for column in models(shown, TableColumn)]
+    assert not any("<script" in text or "<img" in text for text in html)
+    for tool in models(shown, HoverTool):
+        assert "{safe}" not in str(tool.tooltips)
+        assert "@$name" not in str(tool.tooltips)
+
+
+def test_the_search_page_draws_the_best_so_far_and_counts_what_it_shows(made):
+    followed = made()
+    page, t = Search(followed, {}), followed.trajectory
+    order = np.argsort(t.record["told"], kind="stable")
+    best = np.fmin.accumulate(t.cost[order, 0])
+    drawn = page._best[0].data
+    assert drawn["best"][-1] == np.nanmin(t.cost)
+    assert drawn["number"][-1] == len(t)
+    assert drawn["best"].tolist() == [best[int(n) - 1] for n in drawn["number"]]
+    assert page._plots[0].title.text.startswith(f"loss: {page.done} done")
+
+
+def test_the_course_of_a_search_is_the_same_taken_in_parts_and_at_once(made):
+    t = made("two", 3000, objectives=2, generation=100).trajectory
+    whole, parts = _course.Course(2), _course.Course(2)
+    whole.follow(t)
+    for n in (700, 1500, 1501, 3000):
+        parts.follow(_with(t, type(t.record)({k: v[:n] for k, v in t.record.columns.items()})))
+    assert parts.ended == whole.ended == 3000
+    assert sorted(parts.number.tolist()) == list(range(1, 3001))
+    for a, b in zip(parts.best, whole.best, strict=True):
+        assert a.cost[-1] == b.cost[-1]
+    front = np.flatnonzero(non_dominated(t.cost))
+    np.testing.assert_array_equal(whole.front.ids, front)
+    np.testing.assert_array_equal(parts.front.ids, front)
+    assert np.diff(whole.front.volume).min() >= 0
+
+
+def test_the_hypervolume_is_the_share_of_the_box_that_the_front_dominates(made):
+    t = made("two", 3000, objectives=2, generation=100).trajectory
+    course = _course.Course(2)
+    course.follow(t)
+    front = course.front
+    cost = (t.cost[front.ids] - front.ideal) / (front.reference - front.ideal)
+    cost = cost[np.argsort(cost[:, 0])]
+    exact = ((np.append(cost[1:, 0], 1) - cost[:, 0]) * (1 - cost[:, 1])).sum()
+    assert front.volume[-1] == pytest.approx(exact, abs=0.005)
+
+
+def test_choosing_in_one_plot_chooses_in_all_by_id(made):
+    page = Search(made("two", 3000, objectives=2, generation=100), {})
+    wanted = page._pareto._front.data["id"][:3]
+    page._pareto._front.selected.indices = [0, 1, 2]
+    here = np.asarray(page.sample.source.data["id"])[page.sample.source.selected.indices]
+    assert sorted(here.tolist()) == sorted(wanted.tolist())
+    assert "3 of 3,000 individuals chosen" in page._chosen.text
+    assert "individuals?store=two.zarr&amp;id=" in page._chosen.text
+
+
+def test_a_range_on_an_axis_chooses_all_inside_drawn_or_not(made):
+    followed = made("many", 5000)
+    page, t = Parameters(followed, {}), followed.trajectory
+    page._parallel.brush(0.8, 1.2, 0.5, 0.75)  # across the second axis: g, from -5 to 5
+    g = t.record["params"][:, 1]
+    inside = np.flatnonzero((g >= 0) & (g <= 2.5) & np.isfinite(t.cost[:, 0]))
+    np.testing.assert_array_equal(page.selection.ids, inside)
+    assert len(page._parallel._lines.data["id"]) < len(inside)
+    where = re.search(r"filter=([^\"&]*)", page._parallel._said.text)[1]
+    assert where.startswith("%22g%22%20%3E%3D%20")
+    page._parallel.clear()
+    assert len(page.selection.ids) == 0
+
+
+def test_hundreds_of_parameters_come_in_pages(made):
+    page = Parameters(made("wide", 200, space=Space({"w": Real(-1, 1, shape=(250,))})), {})
+    assert len(page._each._place.children) == 12
+    page._each._number.value = 21
+    assert [axis.name for axis in page._each.axes] == [f"w[{i}]" for i in range(240, 250)]
+    assert "parameters 241 to 250 of 250" in page._each._said.text
+
+
+def test_the_slider_shows_who_was_tried_at_a_time(made):
+    page = Parameters(made(), {})
+    page._surface._slider.value = 250
+    assert page._surface._now.data["id"].tolist() == list(range(150, 250))
+    page._surface.step()
+    assert page._surface._now.data["id"][-1] == 254
+
+
+def test_a_smooth_surface_has_contours(made):
+    page = Parameters(made(), {})
+    page._surface._kind.value = _SMOOTH
+    assert len(page._surface._contours.data["xs"]) > 0
+    assert np.isfinite(page._surface._cells.data["value"]).all()
+
+
+def test_the_importance_finds_the_parameter_that_matters_and_says_what_it_is_based_on(made):
+    pytest.importorskip("sklearn")
+    page = Parameters(made("many", 5000), {})
+    page._matters.compute()
+    assert page._matters.found.names[0] in ("tau", "g", "delay", "n")
+    assert "made from 3,000 of" in page._matters._said.text
+    assert len(saved(page._matters.root.children[-1])) == 5
+    with pytest.raises(ConfigError, match="at least 30"):
+        importance(made("few", 10, objectives=2, generation=5).trajectory)
+
+
+def test_the_timeline_names_workers_and_what_became_of_each_evaluation(made):
+    page = Workers(made("gens", 1000, generation=100), {})
+    shown = page._intervals.data
+    assert set(shown["worker"]) == {f"worker-{i:03d}" for i in range(16)}
+    assert "failed" in shown["status"]
+    assert page._waits.title.text.startswith("Waiting ")
+
+
+def test_the_table_is_sorted_filtered_and_paged_on_the_server(made):
+    followed = made()
+    page, t = Individuals(followed, {}), followed.trajectory
+    assert page._source.data["id"].tolist() == list(range(50))
+    page.turn(1)
+    assert page._source.data["id"].tolist() == list(range(50, 100))
+    page._sort.value = "loss"
+    assert page._source.data["id"][0] == np.nanargmin(t.record["fitness"][:, 0])
+    assert page._number.value == 1
+    page._filter.value = "status = failed"
+    failed = np.flatnonzero(t.record["status"] == Status.FAILED)
+    assert set(page._source.data["id"].tolist()) <= set(failed.tolist())
+    page._filter.value = "nonsense = = 3"
+    assert page._problem.visible
+    assert len(saved(page.root.children[5])) == 1 + min(50, len(failed))
+
+
+def test_an_id_in_the_address_opens_that_individual_with_what_it_saved(made):
+    page = Individuals(made("curves", 300, curves=5, saved=5), {"id": "3"})
+    assert page._details.id == 3
+    titles = [figure.title.text for figure in page._details.root.children[-1].children]
+    assert titles == ["Learning curve: 50 reports", "matrix: 20 x 20", "trace: 500 samples"]
+
+
+@pytest.mark.parametrize("typed", ["x", "-1", "99999999999999", "1;2", "⁷", ""])
+def test_ids_in_the_address_that_are_none_are_let_be(made, typed):
+    assert Individuals(made(), {"id": typed})._details.id is None
