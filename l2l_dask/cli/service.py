@@ -62,6 +62,7 @@ def start(folder: Path, cluster: str, walltime: str | None, memory: str, no_tls:
     found = starting.wait_for(at, job, _WAIT)
     _say(found.line())
     _say(f"submit to it: l2l service submit {folder} EXPERIMENT.toml; watch: l2l service status {folder}")
+    _say(f"see its experiments in a browser: l2l dashboard {folder}")
 
 
 def _serve_here(root: Path, folder: Path) -> None:

@@ -47,14 +47,13 @@ class Access:
     def permits(self, request: HTTPServerRequest) -> bool:
         """Tell whether who asks was let in before."""
         if not self.token:
-            # Without a token, the name is all that tells this machine's own pages from a site that is somewhere else and
-            # has its name lead here.
+            # The name is all that tells this machine's own pages from a site elsewhere that has its name lead here.
             return is_loopback(urlsplit(f"//{request.host}").hostname or "")
         cookie = request.cookies.get(self.cookie)
         return cookie is not None and hmac.compare_digest(cookie.value.encode(), self.value.encode())
 
 
 def from_own_page(request: HTTPServerRequest) -> bool:
-    """Tell whether a websocket is opened by a page of this very server, whatever it is called there: by a tunnel, say."""
+    """Tell whether a websocket is opened by a page of this very server, by whatever name: a tunnel has another."""
     origin = request.headers.get("Origin", "")
     return bool(origin) and urlsplit(origin).netloc.lower() == request.host.lower()
