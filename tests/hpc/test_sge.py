@@ -55,7 +55,7 @@ def test_a_search_on_grid_engine_loses_a_job_and_finishes_with_nothing_lost(site
     words = ("run", site.write("a", evaluations=300), "--store", "a.zarr", "--cluster", "cluster.toml")
     running = site.l2l.start(*words)
     wait_until(lambda: (site.folder / "told").exists() and len(site.told) > 10, 60)
-    assert set(sge.jobs().values()) <= {"r", "t", "qw"}
+    sge.wait_for(lambda: set(sge.jobs().values()) <= {"r", "t", "qw"}, 30)  # those of the test before are gone
     sge.cancel(next(id for id, state in sge.jobs().items() if state == "r"))
     _, said = running.communicate(timeout=120)
     assert running.returncode == 0, said
