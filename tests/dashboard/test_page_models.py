@@ -3,6 +3,7 @@
 import base64
 import re
 from types import SimpleNamespace
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from bokeh.document import Document
 from bokeh.models import Div, GlyphRenderer, HoverTool, MultiChoice, TableColumn
 
 from l2l_dask import Real, Space
+from l2l_dask.dashboard.data_table import select
 from l2l_dask.dashboard.importance import importance
 from l2l_dask.dashboard.pages import PAGES, Individuals, Parameters, Search, Workers, _course
 from l2l_dask.dashboard.pages._surface import _SMOOTH
@@ -173,12 +175,23 @@ def test_a_range_on_an_axis_chooses_all_inside_drawn_or_not(made):
     assert len(page.selection.ids) == 0
 
 
+def test_what_a_range_chooses_is_what_its_link_to_the_table_filters(made):
+    followed = made("rich", 1000, rich=True)
+    page = Parameters(followed, {})
+    page._parallel.brush(0.8, 1.2, 0.3, 0.8)  # g
+    page._parallel.brush(2.8, 3.2, -0.1, 0.6)  # rule: stdp or hebb
+    chosen = page.selection.ids
+    where = unquote(re.search(r"filter=([^\"&]*)", page._parallel._said.text)[1])
+    assert '("rule" = "stdp" or "rule" = "hebb")' in where
+    np.testing.assert_array_equal(select(followed.trajectory, where), chosen)
+
+
 def test_hundreds_of_parameters_come_in_pages(made):
     page = Parameters(made("wide", 200, space=Space({"w": Real(-1, 1, shape=(250,))})), {})
-    assert len(page._each._place.children) == 12
-    page._each._number.value = 21
-    assert [axis.name for axis in page._each.axes] == [f"w[{i}]" for i in range(240, 250)]
-    assert "parameters 241 to 250 of 250" in page._each._said.text
+    assert len(page._each._place.children) == 8
+    page._each._number.value = 31
+    assert [axis.name for axis in page._each.axes] == [f"w[{i}]" for i in range(240, 248)]
+    assert "parameters 241 to 248 of 250" in page._each._said.text
 
 
 def test_the_slider_shows_who_was_tried_at_a_time(made):

@@ -82,7 +82,8 @@ class Details:
 
 
 def _div(html: str) -> Div:
-    return Div(text=html, disable_math=True, sizing_mode="stretch_width", min_width=common.NARROWEST)
+    styles = {"overflow-wrap": "anywhere"}  # a name without blanks may be wider than a phone
+    return Div(text=html, disable_math=True, sizing_mode="stretch_width", min_width=common.NARROWEST, styles=styles)
 
 
 def _table(title: str, rows: dict[str, str]) -> str:

@@ -189,7 +189,9 @@ class Parallel:
         ranges = " and ".join(
             filter(None, (self.axes[i].within(low, high) for i, (low, high) in sorted(self.ranges.items())))
         )
-        self._page.say_chosen(self._said, ranges)
+        users = {*self._page.trajectory.objectives.names, *self._page.trajectory.space.labels}
+        done = "record.status = done" if "status" in users else "status = done"
+        self._page.say_chosen(self._said, f"{ranges} and {done}" if ranges else "")
 
 
 def shown_ids(t: Trajectory) -> Ids:

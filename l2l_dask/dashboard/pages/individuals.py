@@ -45,7 +45,8 @@ class Individuals(common.StorePage):
         self._id, self._status = (f"record.{name}" if name in users else name for name in ("id", "status"))
         asked = " or ".join(f"{self._id} = {id}" for id in ids) or self.arguments.get("filter", "")[:5000]
         self._controls(asked)
-        self._said, self._problem = common.words(), common.words(styles={"font-weight": "bold"})
+        self._said = common.words(min_width=common.NARROWEST)
+        self._problem = common.words(styles={"font-weight": "bold"})
         self._problem.visible = False
         self._source = ColumnDataSource({"id": []})
         self.selection.join(self._source)
@@ -122,7 +123,9 @@ class Individuals(common.StorePage):
 
     @property
     def _names(self) -> list[str]:
-        return [name for name in self._shown_columns.value if name in self._columns]
+        chosen = [name for name in self._shown_columns.value if name in self._columns]
+        first = [name for name in (self._id, self._status) if name in chosen]
+        return first + [name for name in chosen if name not in first]
 
     def update(self, change: Any) -> None:  # noqa: ARG002
         """Renew the table if that is quick; else offer it: rows that jump about cannot be read."""

@@ -19,7 +19,7 @@ from l2l_dask.errors import L2LError
 from l2l_dask.evaluation import Ids
 from l2l_dask.trajectory import Trajectory
 
-_AT_ONCE = 12  # plots of one parameter
+_AT_ONCE = 8  # plots of one parameter: a browser takes a tenth of a second for each
 _MOST_DOTS = 2_000  # in each of these
 _MOST_BARS = 20
 _one_at_a_time = threading.Lock()
