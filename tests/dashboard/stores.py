@@ -3,6 +3,14 @@
 ``make(path, 1_000_000)`` takes some seconds. The search that they show gets better in time, on workers that are busy
 one after the other, with evaluations that fail, and, if wanted, generations, learning curves, saved arrays, numbers
 that are none, and text that must not be run.
+
+What ``make`` takes: ``space`` of one's own, or a ``rich`` one with all kinds of parameters; ``failures``, the share
+that fails, in one way or another; ``odd``: some fitness is NaN, infinite or huge, and some times are missing, as no driver
+writes it; ``generation``, the size of generations, which wait for their last (0: none); ``seconds``, the median of what
+an evaluation takes; ``pending``: so many of the last rows have no result yet; ``budget``, by default ``n``; ``state``,
+by default "finished", or "running" where some are pending; ``curves`` and ``saved``: so many of the first rows have a
+learning curve, or a trace and a matrix (the best has these too); ``evil``: HTML and scripts wherever a user or an error
+can write; ``spread``: fitness is a mean of repeats, with a standard deviation.
 """
 
 import heapq
@@ -73,37 +81,7 @@ def make(
     since=T0,
     seed=1,
 ):
-    """Write a store of ``n`` evaluations.
-
-    Parameters
-    ----------
-    space, rich
-        A space of one's own, or one with all kinds of parameters.
-    failures
-        The share that fails, in one way or another.
-    odd
-        Some fitness is NaN, infinite or huge, and some times are missing: a store may hold what no driver writes.
-    generation
-        The size of generations, which wait for their last; 0 for none.
-    seconds
-        The median of what an evaluation takes.
-    pending
-        So many of the last rows have no result yet.
-    budget
-        Evaluations asked for, by default ``n``.
-    state
-        What the driver says that it does, by default "finished", or "running" where some are pending.
-    curves, saved
-        So many of the first rows have a learning curve, or a trace and a matrix (the best has these too).
-    evil
-        HTML and scripts wherever a user or an error can write.
-    spread
-        Fitness is a mean of repeats, with a standard deviation.
-
-    Returns
-    -------
-    The path.
-    """
+    """Write a store of ``n`` evaluations, as the top of this file says, and return its path."""
     path, rng = Path(path), np.random.default_rng(seed)
     space = space or _space(rich, evil)
     names = Objectives(OBJECTIVES[:objectives])
@@ -120,17 +98,25 @@ def make(
         columns["fitness_sd"] = np.abs(fitness) / 10
     folders, arrays = _saved(n, names.cost(fitness)[:, 0], curves, saved, rng)
     columns["saved"] = folders
-    targets = {"trace": Target(np.sin(np.linspace(0, 9, 500)), 0.1, "mV", "time (ms)")} if saved else None
-    create(path, _experiment(space, names, generation, evil), space, names, max(n, 1), targets=targets)
+    create(path, _experiment(space, names, generation, evil), space, names, max(n, 1), targets=_targets(saved))
     _write(path, columns)
+    says = {"state": state or ("running" if pending else "finished"), "epoch": 1, "evaluations": budget or n}
+    _write_beside(path, arrays, errors, says)
+    return path
+
+
+def _targets(saved):
+    return {"trace": Target(np.sin(np.linspace(0, 9, 500)), 0.1, "mV", "time (ms)")} if saved else None
+
+
+def _write_beside(path, arrays, errors, says):
+    """Write what stands beside the Zarr arrays."""
     layout = Layout(path)
     for folder, values in arrays.items():
         save_arrays(path / folder, values)
     if errors:
         layout.errors.write_text("".join("\n" + json.dumps(entry) for entry in errors), encoding="utf-8")
-    says = {"state": state or ("running" if pending else "finished"), "epoch": 1, "evaluations": budget or n}
     write_json(layout.state, says)
-    return path
 
 
 def _space(rich, evil):
