@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -55,12 +56,11 @@ def dashboard(folder: Path, port: int | None, address: str, no_token: bool, brow
     _say(f"the dashboard of {folder}: Ctrl-C ends it")
     if not is_loopback(address):
         _say("WARNING: others on this network can read what goes to and fro, the token too: a tunnel is safer")
-    click.echo(server.link)
     for line in tunnel(server.link, server.port):
         _say(line)
     if browse:
         server.io_loop.add_callback(click.launch, server.link)
-    _run(server)
+    _run(server, lambda: click.echo(server.link))
 
 
 def _serve(folder: Path, address: str, port: int | None, access: Any) -> Any:
@@ -78,8 +78,8 @@ def _serve(folder: Path, address: str, port: int | None, access: Any) -> Any:
             raise refused from None
 
 
-def _run(server: Any) -> None:
-    """Serve until told to end."""
+def _run(server: Any, ready: Callable[[], None]) -> None:
+    """Serve until told to end; ``ready`` is called once that can be told."""
 
     def end(_number: int, _frame: FrameType | None) -> None:
         server.io_loop.add_callback_from_signal(server.io_loop.stop)
@@ -87,6 +87,7 @@ def _run(server: Any) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end)
     server.start()
+    server.io_loop.add_callback(ready)
     try:
         server.io_loop.start()
     finally:

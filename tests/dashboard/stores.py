@@ -5,12 +5,12 @@ one after the other, with evaluations that fail, and, if wanted, generations, le
 that are none, and text that must not be run.
 
 What ``make`` takes: ``space`` of one's own, or a ``rich`` one with all kinds of parameters; ``failures``, the share
-that fails, in one way or another; ``odd``: some fitness is NaN, infinite or huge, and some times are missing, as no driver
-writes it; ``generation``, the size of generations, which wait for their last (0: none); ``seconds``, the median of what
-an evaluation takes; ``pending``: so many of the last rows have no result yet; ``budget``, by default ``n``; ``state``,
-by default "finished", or "running" where some are pending; ``curves`` and ``saved``: so many of the first rows have a
-learning curve, or a trace and a matrix (the best has these too); ``evil``: HTML and scripts wherever a user or an error
-can write; ``spread``: fitness is a mean of repeats, with a standard deviation.
+that fails, in one way or another; ``odd``: some fitness is NaN, infinite or huge, and some times are missing, as no
+driver writes it; ``generation``, the size of generations, which wait for their last (0: none); ``seconds``, the median
+of what an evaluation takes; ``pending``: so many of the last rows have no result yet; ``budget``, by default ``n``;
+``state``, by default "finished", or "running" where some are pending; ``curves`` and ``saved``: so many of the first
+rows have a learning curve, or a trace and a matrix (the best has these too); ``evil``: HTML and scripts wherever a user
+or an error can write; ``spread``: fitness is a mean of repeats, with a standard deviation.
 """
 
 import heapq

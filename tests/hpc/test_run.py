@@ -114,7 +114,7 @@ def test_jobs_that_wait_say_why_in_slurm_s_words(slurm, tmp_path):
 
 
 def test_ctrl_c_leaves_no_job_and_the_search_goes_on_elsewhere(slurm, home):
-    running = l2l(home, slurm.environment, "run", "search.toml", "--cluster", "cluster.toml", "--evaluations", "500")
+    running = l2l(home, slurm.environment, "run", "search.toml", "--cluster", "cluster.toml", "--evaluations", "5000")
     store = home / "runs/search.zarr"
     until(lambda: told(store) > 5)
     running.send_signal(signal.SIGINT)
