@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_every_block_of_the_page_on_clusters_runs(slurm, tmp_path):
     shutil.copytree(ROOT / "examples", tmp_path / "page/examples", ignore=shutil.ignore_patterns("runs"))
     done = subprocess.run(

@@ -94,7 +94,7 @@ def test_what_is_asked_for_in_vain_is_told_in_its_own_words(sge, site):
     assert not sge.jobs()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_service_on_grid_engine_has_a_successor_and_is_stopped_with_nothing_left(site, sge, wait_until):
     started = site.l2l("service", "start", "S", "--cluster", "cluster.toml", "--memory", "800 MB")
     assert started.returncode == 0, started.stderr
