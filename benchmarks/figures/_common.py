@@ -60,6 +60,21 @@ def best_so_far(trajectory: Trajectory) -> NDArray[np.float64]:
     return np.asarray(trajectory.objectives.cost(best)[:, 0])  # a cost of a cost is the fitness
 
 
+def course(axes: Any, found: Sequence[Duel], optimizer: str, label: str) -> None:
+    """Plot the best so far of all searches and all random ones: the median, and the range."""
+    for who, colour, runs in (
+        (optimizer, OURS, [best_so_far(duel.ours) for duel in found]),
+        ("random search", CHANCE, [best_so_far(duel.chance) for duel in found]),
+    ):
+        low, median, high = np.quantile(runs, [0, 0.5, 1], axis=0)
+        x = np.arange(1, len(median) + 1)
+        axes.plot(x, median, color=colour, label=who)
+        axes.fill_between(x, low, high, color=colour, alpha=0.25, linewidth=0)
+    axes.set(xlabel="evaluations", ylabel=label, yscale="log")
+    axes.set_title(f"search (median and range of {len(found)} seeds)", fontsize="medium")
+    axes.legend(frameon=False)
+
+
 def table(found: Sequence[Duel], held_out: Callable[[Params], Mapping[str, float]], title: str) -> None:
     """Print what each search found and how that does on what it has not seen, with the medians."""
     print(title)

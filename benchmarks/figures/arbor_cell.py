@@ -10,7 +10,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from _common import CHANCE, IMAGES, OURS, TARGET, Duel, best_so_far, duels, table
+from _common import CHANCE, IMAGES, OURS, TARGET, Duel, best_so_far, course, duels, table
 from numpy.typing import NDArray
 
 from l2l_dask.space import Params
@@ -29,20 +29,6 @@ def optimizee() -> ArborCell:
 def front(trajectory: Trajectory) -> NDArray[np.float64]:
     """Return the fitness of the individuals on the Pareto front, (n, 2)."""
     return np.array([list(individual.fitness.values()) for individual in trajectory.front])
-
-
-def _course(axes: Any, found: list[Duel]) -> None:
-    for who, colour, runs in (
-        (OPTIMIZER, OURS, [best_so_far(duel.ours) for duel in found]),
-        ("random search", CHANCE, [best_so_far(duel.chance) for duel in found]),
-    ):
-        low, median, high = np.quantile(runs, [0, 0.5, 1], axis=0)
-        x = np.arange(1, len(median) + 1)
-        axes.plot(x, median, color=colour, label=who)
-        axes.fill_between(x, low, high, color=colour, alpha=0.25, linewidth=0)
-    axes.set(xlabel="evaluations", ylabel="best feature error (tolerances)", yscale="log")
-    axes.set_title(f"search (median and range of {len(found)} seeds)", fontsize="medium")
-    axes.legend(frameon=False)
 
 
 def _fronts(axes: Any, found: list[Duel]) -> None:
@@ -71,7 +57,7 @@ def main() -> None:
     for who, runs in ((OPTIMIZER, [duel.ours for duel in found]), ("random", [duel.chance for duel in found])):
         print(f"  smallest trace error of {who}:", [round(float(front(run)[:, 1].min()), 1) for run in runs])
     figure, axes = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained")
-    _course(axes[0, 0], found)
+    course(axes[0, 0], found, OPTIMIZER, "best feature error (tolerances)")
     _fronts(axes[0, 1], found)
     middle = sorted(found, key=lambda duel: float(best_so_far(duel.ours)[-1]))[len(found) // 2]
     ours, chance = middle.ours.best, middle.chance.best

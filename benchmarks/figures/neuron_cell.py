@@ -11,7 +11,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from _common import CHANCE, IMAGES, OURS, SECOND, TARGET, Duel, best_so_far, duels, table
+from _common import CHANCE, IMAGES, OURS, SECOND, TARGET, Duel, best_so_far, course, duels, table
 
 from l2l_dask.space import Params
 from optimizees._currents import Current
@@ -23,20 +23,6 @@ OPTIMIZER, SEEDS = "surrogate-cma-es", (1, 2, 3)
 EVALUATIONS: Mapping[ModelName, int] = {"allen": 600, "hh": 300}
 COMPARED: tuple[Morphology, ...] = ("nr5a1", "rorb", "scnn1a", "pvalb-470522102", "pvalb-469628681")
 _TIMED = 5
-
-
-def _course(axes: Any, found: list[Duel]) -> None:
-    for who, colour, runs in (
-        (OPTIMIZER, OURS, [best_so_far(duel.ours) for duel in found]),
-        ("random search", CHANCE, [best_so_far(duel.chance) for duel in found]),
-    ):
-        low, median, high = np.quantile(runs, [0, 0.5, 1], axis=0)
-        x = np.arange(1, len(median) + 1)
-        axes.plot(x, median, color=colour, label=who)
-        axes.fill_between(x, low, high, color=colour, alpha=0.25, linewidth=0)
-    axes.set(xlabel="evaluations", ylabel="best feature error (tolerances)", yscale="log")
-    axes.set_title(f"search (median and range of {len(found)} seeds)", fontsize="medium")
-    axes.legend(frameon=False)
 
 
 def _responses(axes: Any, cell: NeuronCell, current: Current, found: Mapping[str, Params], title: str) -> None:
@@ -93,7 +79,7 @@ def draw(found: list[Duel]) -> None:
     assert chance is not None
     params = {OPTIMIZER: ours.params, "random search": chance.params, "published": cell.published}
     figure, axes = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained")
-    _course(axes[0, 0], found)
+    course(axes[0, 0], found, OPTIMIZER, "best feature error (tolerances)")
     _simulators(axes[0, 1], cell)
     _responses(axes[1, 0], cell, cell.current, params, f"the step of the search, {cell.current.amplitude:.2f} nA")
     noise = cell.held_out_currents()["noise"]
