@@ -12,7 +12,6 @@ import logging
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -26,18 +25,20 @@ from distributed.core import rpc
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from l2l_dask.cluster import pages, tls
+from l2l_dask.cluster.attaching import attach
+from l2l_dask.cluster.batch import SCHEDULER
+from l2l_dask.cluster.jobs import listed
 from l2l_dask.cluster.local import _SHIELD
 from l2l_dask.cluster.systems import SYSTEMS, sigint_kept
 from l2l_dask.config import ClusterSection
 from l2l_dask.errors import ClusterError
+from l2l_dask.trajectory.layout import write_json
 
 with sigint_kept():
     from dask_jobqueue.slurm import SLURMRunner
 
 _PATIENCE = 180.0  # seconds until all nodes have started their tasks, and see each other's files
 _GRACE = 10.0  # seconds in which a driver that lost its connection may come back
-_TTL = "60s"  # a node that is gone shows by its silence
-_NEVER = 1_000_000
 _FEWEST = 3
 _SCHEDULER, _DRIVER = 0, 1
 _TASK = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS")
@@ -195,7 +196,7 @@ class Meeting:
 
     def open(self, job: str) -> None:
         """Make the folder; what earlier starts have left, which were killed, is removed."""
-        living = _jobs()
+        living = listed(SYSTEMS["slurm"])
         for other in self.folder.parent.glob("allocation-*"):
             of = other.name.split("-")[1]
             if of == job or (living is not None and of not in living):
@@ -206,9 +207,7 @@ class Meeting:
 
     def tell(self, **content: str) -> None:
         """Let the others know; they see it whole or not at all."""
-        partial = self.file.with_suffix(".part")
-        partial.write_text(json.dumps(content))
-        partial.replace(self.file)
+        write_json(self.file, content)
 
     async def address(self) -> str:
         """Wait for the scheduler's address.
@@ -236,15 +235,6 @@ class Meeting:
         shutil.rmtree(self.folder, ignore_errors=True)
         with suppress(OSError):
             self.folder.parent.rmdir()  # if nothing else is in it
-
-
-def _jobs() -> set[str] | None:
-    """List the user's jobs; None if Slurm does not answer."""
-    try:
-        done = subprocess.run(SYSTEMS["slurm"].listing, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return {line.split()[0] for line in done.stdout.splitlines() if line.strip()}
 
 
 class _Runner(SLURMRunner):
@@ -307,12 +297,7 @@ class QuietWorker(Worker):
 
 def _schedule(task: Task, meeting: Meeting, section: ClusterSection) -> None:
     meeting.open(task.job)
-    options = _common(meeting, section) | {
-        "allowed_failures": _NEVER,  # Dask counts whatever ends a worker against all that it had to do; we count
-        "worker_ttl": _TTL,
-        "dashboard": False,
-        "dashboard_address": "127.0.0.1:0",
-    }
+    options = {**SCHEDULER, **_common(meeting, section)}
     try:
         with pages.none_served():
             _Runner(task, meeting, scheduler_options=options)
@@ -356,15 +341,8 @@ def _common(meeting: Meeting, section: ClusterSection) -> dict[str, Any]:
 @contextmanager
 def _connected(task: Task, meeting: Meeting) -> Iterator[Client]:
     runner = _Runner(task, meeting)
-    security: Any = meeting.secured.security() if meeting.secured else None
     try:
-        try:
-            connected = Client(runner.scheduler_address, security=security, timeout=30, set_as_default=False)
-        except (OSError, TimeoutError, ValueError) as error:
-            raise ClusterError(f"the scheduler, task 0, does not answer: {' '.join(str(error).split())}") from error
-        for name in ("distributed.batched", "distributed.client"):  # a lost connection, with tracebacks
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        with connected:
+        with attach(str(runner.scheduler_address), meeting.secured, 30) as connected:
             yield connected
     finally:
         with suppress(OSError, TimeoutError):

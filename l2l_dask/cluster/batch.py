@@ -22,8 +22,13 @@ from l2l_dask.errors import ClusterError
 _log = logging.getLogger(__name__)
 _STEP = 1.0  # seconds between two looks at the workers
 _ASK = 5.0  # seconds between two questions to the batch system
-_TTL = "15s"  # without a heartbeat, after which a worker is given up: evaluations keep none of them from sending it
-_NEVER = 1_000_000
+# Of Dask's scheduler, wherever we start it.
+SCHEDULER: Mapping[str, Any] = {
+    "allowed_failures": 1_000_000,  # Dask counts whatever ends a worker against all that it had to do; we count
+    "worker_ttl": "15s",  # without a heartbeat, which no evaluation keeps a worker from sending
+    "dashboard": False,
+    "dashboard_address": "127.0.0.1:0",
+}
 
 
 @contextmanager
@@ -42,14 +47,7 @@ def scheduler(secured: tls.Tls | None, interface: str | None = None) -> Iterator
     ClusterError
         If it cannot be started.
     """
-    options: dict[str, Any] = {
-        "allowed_failures": _NEVER,  # Dask counts whatever ends a worker against all that it had to do; we count
-        "worker_ttl": _TTL,
-        "dashboard": False,
-        "dashboard_address": "127.0.0.1:0",
-        "interface": interface,
-        "protocol": "tls://" if secured else "tcp://",
-    }
+    options = {**SCHEDULER, "interface": interface, "protocol": "tls://" if secured else "tcp://"}
     security = secured.security() if secured else None
     if security is not None:
         options["security"] = security
@@ -98,7 +96,6 @@ class Workers:
         self._states: Any = None
         self._asked = -_ASK
         self._lock, self._wake, self._ended = threading.Lock(), threading.Event(), threading.Event()
-        self._client: Any = None
         self._make("0")  # which is refused here, if it cannot be
         self._thread = threading.Thread(target=self._run, name="l2l-workers", daemon=True)
         self._thread.start()
@@ -112,12 +109,14 @@ class Workers:
     @property
     def trouble(self) -> str:
         """Why there are fewer than wanted, in a line; empty if nothing is known to be wrong."""
-        return self._fleet.trouble
+        with self._lock:
+            return self._fleet.trouble
 
     @property
     def waits(self) -> str:
         """What is waited for, in a line; empty if all jobs have their workers."""
-        return self._fleet.waits
+        with self._lock:
+            return self._fleet.waits
 
     def begin(self, n: int) -> None:
         """Want ``n`` worker jobs, and submit the first of them at once.
@@ -165,9 +164,9 @@ class Workers:
             self._wake.clear()
 
     def _step(self) -> None:
-        now = time.monotonic()
+        workers, states = self._workers(), self._known_states()
         with self._lock:
-            step = self._fleet.step(View(now, self._workers(), self._known_states(now)))
+            step = self._fleet.step(View(time.monotonic(), workers, states))
         if step.retire:
             self._retire([job.name for job in step.retire])
         jobs.cancel(self._profile, [job.id for job in (*step.cancel, *step.retire)])
@@ -179,9 +178,10 @@ class Workers:
         try:
             self._submit_one()
         except ClusterError as error:
-            if str(error) != self._fleet.trouble:
+            if str(error) != self.trouble:
                 _log.warning("%s; it is tried again", error)
-            self._fleet.refused(str(error), time.monotonic())
+            with self._lock:
+                self._fleet.refused(str(error), time.monotonic())
             return False
         return True
 
@@ -205,11 +205,10 @@ class Workers:
         """Call a function with the scheduler, on its own thread."""
         return self._cluster.sync(function, self._cluster.scheduler, *given, callback_timeout=30)
 
-    def _known_states(self, now: float) -> Any:
-        if now - self._asked < _ASK:
-            return self._states
-        self._asked = now
-        self._states = jobs.states(self._profile, {job.id for job in self._fleet.jobs.values()})
+    def _known_states(self) -> Any:
+        if time.monotonic() - self._asked >= _ASK:
+            self._states = jobs.states(self._profile, {job.id for job in self.jobs})
+            self._asked = time.monotonic()
         return self._states
 
 

@@ -87,23 +87,29 @@ class Fleet:
         Worker jobs.
     jobs : dict
         By name.
-    trouble : str
-        Why there are fewer than wanted; empty if nothing is known to be wrong.
     """
 
     wanted: int = 0
     jobs: dict[str, Job] = field(default_factory=dict)
-    trouble: str = ""
+    _refusal: str = ""
+    _failure: str = ""
     _pause: float = _FIRST_PAUSE
     _not_before: float = 0.0
 
     def submitted(self, name: str, id: str, now: float) -> None:
         """Note that a job was accepted."""
+        self._refusal = ""
         self.jobs[name] = Job(name, id, now)
 
     def refused(self, reason: str, now: float) -> None:
         """Note that a job was not accepted: the next try comes later and later."""
-        self._delay(reason, now)
+        self._refusal = reason
+        self._delay(now)
+
+    @property
+    def trouble(self) -> str:
+        """Why there are fewer than wanted; empty if nothing is known to be wrong."""
+        return self._refusal or self._failure
 
     @property
     def waits(self) -> str:
@@ -132,12 +138,14 @@ class Fleet:
         gone = []
         for job in list(self.jobs.values()):
             if job.name in view.workers:
+                if job.seen is None:  # one that joins: whatever was wrong is over
+                    self._pause, self._failure = _FIRST_PAUSE, ""
                 self.jobs[job.name] = replace(job, state="working", seen=view.now, reason="")
-                self._pause, self.trouble = _FIRST_PAUSE, ""
                 continue
             ended = view.states is not None and job.id not in view.states and view.now - job.submitted > _UNSEEN
             if ended and job.seen is None:
-                self._delay(f"job {job.id} ended before its worker joined: its output says why", view.now)
+                self._failure = f"job {job.id} ended before its worker joined: its output says why"
+                self._delay(view.now)
             if ended or (job.seen is not None and view.now - job.seen > _LOST):
                 del self.jobs[job.name]
                 gone.append(job)
@@ -146,8 +154,7 @@ class Fleet:
                 self.jobs[job.name] = replace(job, state=state, reason=reason)
         return gone
 
-    def _delay(self, reason: str, now: float) -> None:
-        self.trouble = reason
+    def _delay(self, now: float) -> None:
         if now >= self._not_before:
             self._not_before = now + self._pause
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)

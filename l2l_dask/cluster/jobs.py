@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any, cast
 
 from l2l_dask.cluster import pages
 from l2l_dask.cluster.profiles import Profile
-from l2l_dask.cluster.systems import Standing
+from l2l_dask.cluster.systems import Standing, System
 from l2l_dask.cluster.tls import Tls
 from l2l_dask.errors import ClusterError
 from l2l_dask.walltime import JOB_END
@@ -79,8 +80,11 @@ def command_job(
     after
         Id of the job for whose end it is to wait.
     """
-    if after and not profile.kind.after:
-        raise ClusterError(f"{profile.system}: a job cannot be made to wait for the end of another one")
+    if not profile.kind.after:
+        raise ClusterError(
+            f"{profile.system}: there is no service there, since no job can wait for the end of another one: "
+            f"use `l2l run --cluster {profile.system}`"
+        )
     directives = [profile.kind.after.format(job=after)] if after else []
     job = _job(profile, name, logs, directives, scheduler="tcp://none", processes=1)
     job._command_template = "exec " + shlex.join(command)
@@ -146,9 +150,10 @@ def _outside_jobs() -> dict[str, str]:
 
 def own_id(profile: Profile) -> str | None:
     """Return the id of the job that this process is or runs in, None if there is none."""
-    if not profile.kind.variable:
+    if profile.system == "local":
         return str(profile.kind.job_class().id_of(os.getpid()))
-    return os.environ.get(profile.kind.variable)
+    found = re.search(profile.kind.job_class().job_id_regexp, os.environ.get(profile.kind.variable, ""))
+    return found["job_id"] if found else None  # as submit() returns it: PBS says more in the variable
 
 
 def cancel(profile: Profile, ids: Collection[str]) -> None:
@@ -156,7 +161,7 @@ def cancel(profile: Profile, ids: Collection[str]) -> None:
     kind = profile.kind.job_class()
 
     async def close(id: str) -> None:
-        if hasattr(kind, "states"):  # our own
+        if profile.system == "local":
             await kind._close_job(id, kind.cancel_command)
         else:  # dask-jobqueue's would not tell of a failure
             await kind._call([*shlex.split(kind.cancel_command), id])
@@ -181,9 +186,16 @@ def states(profile: Profile, ids: Collection[str]) -> dict[str, Standing] | None
     dict or None
         Those that have not ended; None if the batch system does not answer, or cannot be asked here.
     """
-    kind = profile.kind
-    if hasattr(kind.job_class(), "states"):
-        return cast("dict[str, Standing]", kind.job_class().states(ids))
+    if profile.system == "local":
+        return cast("dict[str, Standing]", profile.kind.job_class().states(ids))
+    all_of_them = listed(profile.kind)
+    if all_of_them is None:
+        return None
+    return {id: standing for id, standing in all_of_them.items() if id in ids}
+
+
+def listed(kind: System) -> dict[str, Standing] | None:
+    """List the user's jobs that have not ended; None if the batch system does not answer, or cannot be asked here."""
     if not kind.listing:
         return None
     try:
@@ -196,7 +208,7 @@ def states(profile: Profile, ids: Collection[str]) -> dict[str, Standing] | None
     for line in done.stdout.splitlines():
         id, _, rest = line.strip().partition(" ")
         state, _, reason = rest.partition(" ")
-        if id in ids:
+        if id:
             found[id] = Standing("pending", reason) if state.startswith(kind.pending) else Standing("running")
     return found
 

@@ -15,6 +15,7 @@ import psutil
 from dask_jobqueue.core import Job
 
 from l2l_dask.cluster.systems import Standing
+from l2l_dask.trajectory.lease import CLOCK_STEP, started
 
 _GRACE = 5.0
 
@@ -52,7 +53,7 @@ class ProcessJob(Job):
         if self.log_directory:
             output = Path(self.log_directory, f"{self.job_name}.log").open("ab")  # noqa: SIM115  closed below
         try:
-            started = subprocess.Popen(
+            process = subprocess.Popen(
                 ["bash", "-c", Path(script_filename).read_text()],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -62,7 +63,7 @@ class ProcessJob(Job):
         finally:
             if output is not subprocess.DEVNULL:
                 output.close()
-        return self.id_of(started.pid)
+        return self.id_of(process.pid)
 
     @classmethod
     async def _close_job(cls, job_id: str, cancel_command: str) -> None:  # noqa: ARG003
@@ -80,16 +81,17 @@ class ProcessJob(Job):
     @staticmethod
     def id_of(pid: int) -> str:
         """Return the id of the job that a process is."""
-        return f"{pid}-{int(psutil.Process(pid).create_time())}"
+        return f"{pid}-{int(started(psutil.Process(pid)))}"
 
     @staticmethod
     def states(ids: Collection[str]) -> dict[str, Standing]:
         """Tell which of some jobs run."""
         found: dict[str, Standing] = {}
         for id in ids:
-            pid, _, created = id.partition("-")
+            pid, _, began = id.partition("-")
             with suppress(psutil.Error):
                 process = psutil.Process(int(pid))
-                if f"{int(process.create_time())}" == created and process.status() != psutil.STATUS_ZOMBIE:
+                same = abs(started(process) - int(began)) < CLOCK_STEP
+                if same and process.status() != psutil.STATUS_ZOMBIE:
                     found[id] = Standing("running")
         return found

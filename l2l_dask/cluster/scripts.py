@@ -14,6 +14,7 @@ import dask
 from l2l_dask.cluster.profiles import seconds
 from l2l_dask.cluster.systems import SYSTEMS
 from l2l_dask.errors import ConfigError
+from l2l_dask.walltime import JOB_END
 
 KINDS = ("one-node", "workers", "allocation", "array")
 _NOTICE = 120  # seconds before its walltime at which a job is told to end; less if it is short
@@ -230,6 +231,12 @@ def _settings(wanted: Wanted) -> str:
     lines = (
         [*wanted.prologue] if wanted.prologue else ["# module load ..., source ... : what your simulation needs, here."]
     )
+    lines += [
+        "",
+        "# No evaluation begins that the walltime would cut short.",
+        'end=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%e) && [[ $end == *T* ]] &&',
+        f'    export {JOB_END}=$(date --date="$end" +%s)',
+    ]
     lines += ["", f"python={_double(wanted.python)}", f"config={_double(wanted.config)}"]
     lines += [f"store={_double(store)}" if "$" not in store else f'store="{store}"']
     refused = 'echo "there is no $config in $PWD: submit this from another folder" >&2; exit 2;'

@@ -28,7 +28,7 @@ class System:
     job : str
         dask-jobqueue's class for its jobs, which writes their scripts and knows the commands.
     variable : str
-        Of a job's environment, which holds its id; empty where a job is its process.
+        Of a job's environment, which holds its id; empty if none is known.
     options : tuple of str
         Keyword arguments that only this system's class takes.
     once : tuple of str
@@ -122,7 +122,7 @@ SYSTEMS = {
     ),
     "htcondor": System(
         "dask_jobqueue.htcondor:HTCondorJob",
-        "CONDOR_JOB_ID",
+        "",
         ("disk", "submit_command_extra", "cancel_command_extra"),
     ),
     "local": System("l2l_dask.cluster.processes:ProcessJob", "", ("walltime",), after="{job}"),

@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 BEAT = 2.0
 PATIENCE = 75.0  # of holders on other machines: longer than an NFS client may keep a folder's old content
 _CLAIM_PATIENCE = 3.0
-_CLOCK_STEP = 2.0
+CLOCK_STEP = 2.0
 
 
 @cache
@@ -49,11 +49,11 @@ def me() -> dict[str, Any]:
         "host": socket.gethostname(),
         "machine": _machine(),
         "pid": os.getpid(),
-        "started": _started(psutil.Process()),
+        "started": started(psutil.Process()),
     }
 
 
-def _started(process: psutil.Process) -> float:
+def started(process: psutil.Process) -> float:
     """Tell when a process started, in seconds since boot: the clock may be set, which moves the boot's own time too."""
     return process.create_time() - psutil.boot_time()
 
@@ -66,7 +66,7 @@ def holder_is_gone(lease: dict[str, Any]) -> bool | None:
         return None
     try:
         process = psutil.Process(lease["pid"])
-        another = abs(_started(process) - lease["started"]) > _CLOCK_STEP
+        another = abs(started(process) - lease["started"]) > CLOCK_STEP
         return another or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True

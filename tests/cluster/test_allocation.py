@@ -2,6 +2,7 @@
 
 import asyncio
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from l2l_dask.cluster import allocation
 from l2l_dask.cluster.allocation import Meeting, Task
 from l2l_dask.errors import ClusterError
 
+EXAMPLE = str(Path(__file__).parents[2] / "examples/my-model.toml")
 TASK = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "1", "SLURM_PROCID": "2", "SLURM_STEP_NUM_TASKS": "5"}
 
 
@@ -30,12 +32,9 @@ def test_a_job_that_begins_again_is_another_start():
     assert Task.of(TASK | {"SLURM_RESTART_COUNT": "2"}).start == "7-2-1"
 
 
-def test_outside_of_srun_a_line_says_what_to_do(l2l):
-    ended = l2l("run", "a.toml", "--cluster", "allocation", env={"PATH": "/usr/bin:/bin"})
-    assert ended.returncode == 2
-    assert ended.stderr.count("\n") == 1
-    assert "there is no file a.toml" in ended.stderr or "`srun l2l run CONFIG --cluster allocation`" in ended.stderr
-    ended = l2l("resume", "a.zarr", "--cluster", "allocation", env={"PATH": "/usr/bin:/bin"})
+@pytest.mark.parametrize("words", [("run", EXAMPLE), ("resume", "a.zarr")])
+def test_outside_of_srun_a_line_says_what_to_do(l2l, words):
+    ended = l2l(*words, "--cluster", "allocation", env={"PATH": "/usr/bin:/bin"})
     assert ended.returncode == 2
     assert ended.stderr.count("\n") == 1
     assert "`srun l2l run CONFIG --cluster allocation`" in ended.stderr
@@ -59,7 +58,7 @@ def test_who_is_no_driver_of_an_allocation_is_told_so():
 
 
 def test_the_meeting_is_for_its_owner_alone_and_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(allocation, "_jobs", lambda: {"7", "8"})
+    monkeypatch.setattr(allocation, "listed", lambda _: {"7", "8"})
     for old in ("allocation-7-0-0", "allocation-6-0-0", "allocation-8-0-0"):
         (tmp_path / "a.jobs" / old).mkdir(parents=True)
     meeting = Meeting(tmp_path / "a.jobs/allocation-7-1-0")
@@ -74,7 +73,7 @@ def test_the_meeting_is_for_its_owner_alone_and_leaves_nothing(tmp_path, monkeyp
 
 
 def test_tasks_wait_for_the_address_or_learn_why_there_is_none(tmp_path, monkeypatch):
-    monkeypatch.setattr(allocation, "_jobs", lambda: None)
+    monkeypatch.setattr(allocation, "listed", lambda _: None)
     meeting = Meeting(tmp_path / "allocation-7-0-0", encrypted=False)
 
     async def wait():

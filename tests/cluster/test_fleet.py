@@ -140,6 +140,21 @@ def test_refused_jobs_are_tried_again_later_and_later_at_most_once_a_minute():
     assert (len(it.running), it.fleet.trouble) == (3, "")
 
 
+def test_a_refusal_is_known_and_tried_less_and_less_while_others_work():
+    it = Imaginary(Fleet(3))
+    it.step()
+    it.begin(2)
+    it.step()
+    it.refusing = True
+    it.end("1")
+    it.now += 30
+    tries = 0
+    for _ in range(120):
+        tries += it.step().submit > 0
+        assert it.fleet.trouble == "no" or not tries
+    assert tries <= 8
+
+
 def test_jobs_that_end_before_their_workers_join_are_not_submitted_without_end():
     it = Imaginary(Fleet(4))
     for _ in range(600):

@@ -81,11 +81,18 @@ def test_a_successor_waits_for_the_end_of_another_job_however_it_comes(system, d
 
 
 def test_where_no_job_can_wait_for_another_that_is_said():
-    with pytest.raises(ClusterError, match="htcondor: a job cannot be made to wait for the end of another one"):
-        jobs.command_job(profile("htcondor"), "next", ["python"], after="77")
+    with pytest.raises(ClusterError, match=r"htcondor: there is no service there.*l2l run --cluster htcondor"):
+        jobs.command_job(profile("htcondor"), "next", ["python"])
 
 
-@pytest.mark.parametrize("system", BATCH)
+def test_a_job_knows_itself_by_the_id_that_it_was_submitted_with(monkeypatch):
+    monkeypatch.setenv("PBS_JOBID", "1234.server.site")
+    assert jobs.own_id(profile("pbs")) == "1234"
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    assert jobs.own_id(profile("slurm")) is None
+
+
+@pytest.mark.parametrize("system", [name for name in BATCH if SYSTEMS[name].after])
 def test_a_command_takes_the_place_of_the_shell_so_that_signals_reach_it(system):
     job = jobs.command_job(profile(system), "it", ["python", "-m", "it", "a folder"])
     assert re.search(r"exec python -m it '+a folder'", job.job_script())
