@@ -14,6 +14,8 @@ Shape: TypeAlias = Literal["step", "ramp", "noise"]
 
 BEFORE, AFTER = 50.0, 50.0  # ms without current
 SAMPLING = 0.1  # ms, of the traces
+_STRONGER = 1.25  # the unseen step beside the strongest that was searched with
+_UNSEEN = 1  # seeds of the noise that is held out begin with it, that of the search with 0
 _NOISE_STEP, _NOISE_TIME, _NOISE_SHARE = 1.0, 5.0, 0.5  # ms, ms, of the amplitude
 
 
@@ -63,3 +65,12 @@ class Current:
         for i in range(1, n):
             x[i] = kept * x[i - 1] + math.sqrt(1 - kept**2) * normal[i]
         return self.amplitude * (1 + _NOISE_SHARE * x)
+
+
+def held_out(amplitude: float, duration: float, seed: int) -> dict[str, Current]:
+    """Return a stronger step and noise, which no search has seen, by name; also where it had no current at all."""
+    amplitude = amplitude or 0.1
+    return {
+        "step": Current("step", _STRONGER * amplitude, duration),
+        "noise": Current("noise", amplitude, duration, (_UNSEEN, seed)),
+    }

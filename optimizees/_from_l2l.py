@@ -18,6 +18,7 @@ from l2l_dask.optimizee import Context, Optimizee
 from l2l_dask.space import Floats, Params, Space
 from optimizees._l2l_space import Bounding, Bounds, Part, created, element_names, given, spaced
 from optimizees._l2l_trajectory import Individual, L2LTrajectory
+from optimizees._options import check_integer
 
 _INDIVIDUAL = "individual."
 _OUTPUT = "model_out"  # how the original's ensemble Kalman filter calls what it observes
@@ -99,9 +100,8 @@ class FromL2L(Optimizee):
     ) -> None:
         if isinstance(optimizee, type) or not callable(getattr(optimizee, "simulate", None)):
             raise PluginError(f"expected an object with simulate(traj), an optimizee of L2L; got {optimizee!r:.80}")
-        for name, number in (("samples", samples), ("n_inner_params", n_inner_params)):
-            if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-                raise PluginError(f"{name}: expected an integer from 1 on, got {number!r}")
+        samples = check_integer("samples", samples, 1)
+        self.batch_size = check_integer("n_inner_params", n_inner_params, 1)
         if weights is not None and objectives is not None:
             raise PluginError("give weights, for one objective, or objectives, one for each component of the fitness")
         if space is not None and bounds is not None:
@@ -109,7 +109,6 @@ class FromL2L(Optimizee):
         self.function, self.reseed, self.observation = optimizee, reseed, observation
         self.weights = None if weights is None else _checked(weights)
         self.objectives = Objectives(maximize("fitness") if objectives is None else objectives)
-        self.batch_size = n_inner_params
         self._given = dict(trajectory or {})
         self._parts: list[Part] = []
         self.space = self._found(samples, bounds or {}) if space is None else self._fitting(space)

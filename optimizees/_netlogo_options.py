@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from l2l_dask.errors import PluginError
+from optimizees._options import check_integer
 
 _SEEDS = 2**31  # random-seed of NetLogo 5 and later takes no more
 
@@ -33,9 +34,10 @@ def checked_seeds(seeds: Sequence[int] | None) -> tuple[int, ...]:
     """Return seeds that NetLogo takes, none twice; none at all if none were given."""
     if seeds is None:
         return ()
-    if not seeds or any(not -_SEEDS <= seed < _SEEDS for seed in seeds) or len(set(seeds)) < len(seeds):
-        raise PluginError(f"seeds: expected different integers from -2**31 to 2**31 - 1, got {seeds!r}")
-    return tuple(seeds)
+    checked = [check_integer("seeds", seed, -_SEEDS, _SEEDS - 1) for seed in seeds]
+    if not checked or len(set(checked)) < len(checked):
+        raise PluginError(f"seeds: expected one or several different integers, got {seeds!r}")
+    return tuple(checked)
 
 
 def reporters_of(fitness: Mapping[str, str] | str | None, own: bool) -> dict[str, str]:

@@ -25,16 +25,17 @@ def check_integer(option: str, value: Any, low: int | None = None, high: int | N
     return int(value)
 
 
-def check_number(option: str, value: Any) -> float:
-    """Return ``value`` if it is a finite number.
+def check_number(option: str, value: Any, low: float | None = None) -> float:
+    """Return ``value`` if it is a finite number, from a limit on that is allowed itself.
 
     Raises
     ------
     PluginError
         If it is not.
     """
-    if not _is_finite(value):
-        raise PluginError(f"{option}: expected a finite number, got {value!r}")
+    if not _is_finite(value) or (low is not None and value < low):
+        limit = "" if low is None else f" from {low} on"
+        raise PluginError(f"{option}: expected a finite number{limit}, got {value!r}")
     return float(value)
 
 

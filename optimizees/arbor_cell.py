@@ -16,7 +16,8 @@ from l2l_dask.optimizee import Context, Fitness, Optimizee, Target
 from l2l_dask.space import Floats, Params, Real, Space
 from optimizees._allen import FILES, Morphology, check_names, conductance_bounds, conductance_range
 from optimizees._arbor import Cell
-from optimizees._currents import BEFORE, SAMPLING, Current, Shape
+from optimizees._currents import BEFORE, SAMPLING, Current, Shape, held_out
+from optimizees._options import check_integer, check_number
 from optimizees._simulators import require
 from optimizees._spike_features import Features, Step, error, features
 from optimizees._trace_errors import rms, spike_distance, spike_times
@@ -25,8 +26,6 @@ Measure: TypeAlias = Literal["features", "trace", "spikes"]
 
 _OBJECTIVES: dict[str, str] = {"features": "feature_error", "trace": "trace_error", "spikes": "spike_distance"}
 _SHAPES = ("step", "ramp", "noise")
-_STRONGER = 1.25  # the unseen step beside the strongest that was searched with
-_UNSEEN = 1  # seeds of the noise that is held out begin with it, that of the search with 0
 
 
 class _Response:
@@ -107,17 +106,11 @@ class ArborCell(Optimizee):
     ) -> None:
         morphologies = _several("morphology", morphology, FILES)
         shapes = _several("stimulus", stimulus, _SHAPES)
-        amplitudes = [float(a) for a in _several("amplitude", amplitude)]
-        for a in amplitudes:
-            if not math.isfinite(a):
-                raise PluginError(f"amplitude: expected a finite current in nA, got {a!r}")
-        if not 1 <= duration < math.inf:
-            raise PluginError(f"duration: expected at least 1 ms, got {duration!r}")
-        if decades < 1:
-            raise PluginError(f"decades: expected 1 or more, got {decades!r}")
+        amplitudes = [check_number("amplitude", a) for a in _several("amplitude", amplitude)]
+        self.duration = check_number("duration", duration, 1)
+        decades = check_integer("decades", decades, 1)
         self._measures = _several("errors", errors, _OBJECTIVES)
         require("arbor", arbor="the simulator Arbor", bmtk="bmtk, whose data files the cells are read from,")
-        self.duration = float(duration)
         self.cells = [Cell(m) for m in morphologies]
         self.currents = [Current(shape, a, self.duration) for shape, a in product(shapes, amplitudes)]
         self.space = Space(
@@ -218,11 +211,7 @@ class ArborCell(Optimizee):
         ``step`` is a step of 1.25 times the strongest amplitude of the search, and ``noise`` is noise with the
         strongest amplitude as its mean, new for each seed (0 or more).
         """
-        strongest = max((current.amplitude for current in self.currents), key=abs) or 0.1
-        return {
-            "step": Current("step", _STRONGER * strongest, self.duration),
-            "noise": Current("noise", strongest, self.duration, (_UNSEEN, seed)),
-        }
+        return held_out(max((current.amplitude for current in self.currents), key=abs), self.duration, seed)
 
     def held_out(self, params: Params, seed: int = 1) -> dict[str, float]:
         """Compare with the published models under the currents of :meth:`held_out_currents`.

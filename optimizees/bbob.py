@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from l2l_dask.errors import PluginError
 from l2l_dask.evaluation import minimize
 from l2l_dask.optimizee import Context, Optimizee
 from l2l_dask.space import Floats, Params, Real, Space
 from optimizees._bbob_functions import FORMULAS
 from optimizees._bbob_instances import Instance
+from optimizees._options import check_integer
 
 
 class BBOB(Optimizee):
@@ -43,9 +43,9 @@ class BBOB(Optimizee):
     source: ClassVar[str] = "Hansen, Finck, Ros, Auger (2009), INRIA research report RR-6829"
 
     def __init__(self, function: int = 1, dim: int = 5, instance: int = 1) -> None:
-        _check("function", function, 1, len(FORMULAS))
-        _check("dim", dim, 2, None)
-        _check("instance", instance, 1, None)
+        function = check_integer("function", function, 1, len(FORMULAS))
+        dim = check_integer("dim", dim, 2)
+        instance = check_integer("instance", instance, 1)
         self.function, self.dim, self.instance = function, dim, instance
         self.space = Space({"x": Real(-5, 5, shape=(dim,))})
         self.objectives = minimize("f")
@@ -72,9 +72,3 @@ class BBOB(Optimizee):
 
     def evaluate(self, params: Params, context: Context) -> float:  # noqa: ARG002
         return self._value(np.asarray(params["x"], dtype=float))
-
-
-def _check(option: str, value: Any, low: int, high: int | None) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < low or (high is not None and value > high):
-        expected = f"an integer from {low} to {high}" if high is not None else f"an integer from {low} on"
-        raise PluginError(f"{option}: expected {expected}, got {value!r}")

@@ -81,14 +81,14 @@ class NestReservoir(Optimizee):
         read_from: float = 40.0,
         coding: Coding = "regular",
     ) -> None:
-        check_integer("neurons", neurons)
+        self.neurons = check_integer("neurons", neurons)
         check_network(neurons, duration, pause, coding)
         if not 0 <= check_number("read_from", read_from) < duration + pause:
             raise PluginError(
                 f"read_from: expected ms from 0 to below duration + pause = {duration + pause:g}, got {read_from!r}"
             )
         require_nest(sklearn="scikit-learn, which brings the digits,")
-        self.neurons, self.duration, self.pause = neurons, float(duration), float(pause)
+        self.duration, self.pause = float(duration), float(pause)
         self.read_from = float(read_from)
         self.coding: Coding = coding
         self._numbers = (check_integer("images", images), check_integer("test_images", test_images))

@@ -18,6 +18,7 @@ from l2l_dask.space import Floats, Params, Real, Space
 from optimizees._netlogo_files import home, jars, literal, searched, widgets
 from optimizees._netlogo_options import checked_seeds, derived, listed, record_of, reporters_of, templates, text
 from optimizees._netlogo_workspace import Model, Workspace, opened
+from optimizees._options import check_integer
 from optimizees._simulators import require
 
 _OWN = Path(__file__).with_name("models")
@@ -140,13 +141,12 @@ class NetLogo(Optimizee):
     ) -> None:
         require("netlogo", jpype="JPype, which runs NetLogo,")
         own = model == "ants"
-        for name, value in (("ticks", ticks), ("interval", interval), ("repeats", repeats)):
-            if value < 1:
-                raise PluginError(f"{name}: expected 1 or more, got {value!r}")
+        self.ticks, self.interval = check_integer("ticks", ticks, 1), check_integer("interval", interval, 1)
+        self.repeats = check_integer("repeats", repeats, 1)
         if measure not in ("end", "mean"):
             raise PluginError(f"measure: expected 'end' or 'mean', got {measure!r}")
         self.setup_commands, self.go_commands, self.stop = text("setup", setup), text("go", go), stop.strip()
-        self.ticks, self.measure, self.interval, self.repeats = ticks, measure, interval, repeats
+        self.measure = measure
         self.seeds = checked_seeds(seeds)
         self.netlogo_home, self.jvm_options = netlogo_home, listed(jvm_options)
         jars(home(netlogo_home))

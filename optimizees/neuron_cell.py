@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
@@ -13,17 +12,15 @@ from l2l_dask.evaluation import minimize
 from l2l_dask.optimizee import Context, Optimizee, Target
 from l2l_dask.space import Floats, Params, Space
 from optimizees._allen import FILES, Morphology, check_names, conductance_range
-from optimizees._currents import BEFORE, SAMPLING, Current
+from optimizees._currents import BEFORE, SAMPLING, Current, held_out
 from optimizees._neuron import neuron, response, sections
 from optimizees._neuron_models import AllenCell, BallAndStick, Model
+from optimizees._options import check_integer, check_number
 from optimizees._simulators import require
 from optimizees._spike_features import Features, Step, error, features
 from optimizees._trace_errors import rms, spike_distance, spike_times
 
 ModelName: TypeAlias = Literal["allen", "hh"]
-
-_STRONGER = 1.25  # the unseen step beside the one of the search
-_UNSEEN = 1  # seeds of the noise that is held out begin with it
 
 
 class NeuronCell(Optimizee):
@@ -77,18 +74,13 @@ class NeuronCell(Optimizee):
             raise PluginError(f"model: expected one of {', '.join(get_args(ModelName))}, got {model!r}")
         if morphology not in FILES:
             raise PluginError(f"morphology: expected one of {', '.join(FILES)}, got {morphology!r}")
-        if not math.isfinite(amplitude):
-            raise PluginError(f"amplitude: expected a finite current in nA, got {amplitude!r}")
-        if not 1 <= duration < math.inf:
-            raise PluginError(f"duration: expected at least 1 ms, got {duration!r}")
-        if decades < 1:
-            raise PluginError(f"decades: expected 1 or more, got {decades!r}")
+        self.current = Current("step", check_number("amplitude", amplitude), check_number("duration", duration, 1))
+        decades = check_integer("decades", decades, 1)
         require("neuron", neuron="the simulator NEURON")
         if model == "allen":
             require("neuron", bmtk="bmtk, whose data files the cells are read from,")
         self.model = model
         self._model: Model = AllenCell(morphology) if model == "allen" else BallAndStick()
-        self.current = Current("step", float(amplitude), float(duration))
         self.space = Space({name: conductance_range(v, decades) for name, v in self.published.items()})
         self.objectives = minimize("feature_error")
         self._step = Step(BEFORE, BEFORE + self.current.duration, SAMPLING)
@@ -171,11 +163,7 @@ class NeuronCell(Optimizee):
 
     def held_out_currents(self, seed: int = 1) -> dict[str, Current]:
         """Return the currents of :meth:`held_out`: a step of 1.25 times the search's amplitude, and noise."""
-        amplitude, duration = self.current.amplitude or 0.1, self.current.duration
-        return {
-            "step": Current("step", _STRONGER * amplitude, duration),
-            "noise": Current("noise", amplitude, duration, (_UNSEEN, seed)),
-        }
+        return held_out(self.current.amplitude, self.current.duration, seed)
 
     def held_out(self, params: Params, seed: int = 1) -> dict[str, float]:
         """Compare with the published model under currents that no search has seen.

@@ -114,6 +114,10 @@ def test_impossible_options_are_refused(options, message):
     assert str(caught.value) == message
 
 
+def test_an_integer_of_numpy_is_one():
+    assert BBOB(np.int64(3), np.int64(2)).space == BBOB(3, 2).space
+
+
 def test_the_registry_knows_every_option():
     plugin = registry.find("optimizees", "bbob")
     described = registry.options(plugin)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from optimizees._currents import Current
+from optimizees._currents import Current, held_out
 
 
 def mean(current):
@@ -48,3 +48,11 @@ def test_noise_leaves_numpys_global_generator_alone():
 
 def test_a_label_names_shape_and_amplitude():
     assert Current("ramp", 0.25, 100).label == "ramp-0.25"
+
+
+@pytest.mark.parametrize(("amplitude", "held"), [(0.2, 0.2), (-0.4, -0.4), (0.0, 0.1)])
+def test_held_out_are_a_step_a_quarter_stronger_and_noise_that_no_search_has(amplitude, held):
+    step, noise = held_out(amplitude, 100.0, 7).values()
+    assert (step.shape, step.amplitude, step.duration) == ("step", 1.25 * held, 100)
+    assert noise == Current("noise", held, 100.0, (1, 7))
+    assert not np.allclose(noise.points()[1], Current("noise", held, 100.0).points()[1])

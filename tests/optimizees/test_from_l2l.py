@@ -264,6 +264,10 @@ def test_several_individuals_are_simulated_in_one_call_and_always_as_many(tmp_pa
         assert evaluated(one, ended.individual(i).params)[0][0] == ended.individual(i).fitness["fitness"]
 
 
+def test_how_many_individuals_may_be_an_integer_of_numpy():
+    assert from_l2l(Several(L2LTrajectory()), samples=np.int64(8), n_inner_params=np.int64(4)).batch_size == 4
+
+
 def test_simulate_is_called_where_simulate__is_something_else():
     class Own(Scalars):
         def simulate_(self):

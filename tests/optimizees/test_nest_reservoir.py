@@ -312,6 +312,10 @@ def test_impossible_options_are_refused(options, message):
         NestReservoir(**options)
 
 
+def test_an_integer_of_numpy_is_kept_as_one_of_python():
+    assert type(NestReservoir(neurons=np.int64(50)).neurons) is int
+
+
 def test_the_registry_knows_every_option():
     plugin = registry.find("optimizees", "nest-reservoir")
     described = registry.options(plugin)

@@ -217,9 +217,11 @@ def test_a_missing_java_is_a_failed_evaluation_that_says_so(own, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"ticks": 0}, "ticks: expected 1 or more, got 0"),
-        ({"interval": 0}, "interval: expected 1 or more, got 0"),
-        ({"repeats": 0}, "repeats: expected 1 or more, got 0"),
+        ({"ticks": 0}, "ticks: expected an integer from 1 on, got 0"),
+        ({"ticks": 2.5}, "ticks: expected an integer from 1 on, got 2.5"),
+        ({"interval": 0}, "interval: expected an integer from 1 on, got 0"),
+        ({"repeats": 0}, "repeats: expected an integer from 1 on, got 0"),
+        ({"repeats": 1.5}, "repeats: expected an integer from 1 on, got 1.5"),
         ({"measure": "max"}, "measure: expected 'end' or 'mean', got 'max'"),
         ({"go": " "}, "go: expected a command of NetLogo, got ' '"),
         ({"fitness": None}, r"fitness: expected what is to be measured, as \{food = .*got None"),
@@ -228,9 +230,10 @@ def test_a_missing_java_is_a_failed_evaluation_that_says_so(own, monkeypatch):
         ({"record": {"a b": "1"}}, "record: expected reporters by names of letters"),
         ({"record": {"total": "1"}}, "record: 'total' is a fitness, whose course is saved anyway"),
         ({"commands": {"level": "set level 1"}}, r"commands: expected \{\} for the value of 'level'"),
-        ({"seeds": []}, r"seeds: expected different integers from -2\*\*31"),
-        ({"seeds": [1, 1]}, "seeds: expected different integers"),
-        ({"seeds": [2**31]}, "seeds: expected different integers"),
+        ({"seeds": []}, r"seeds: expected one or several different integers, got \[\]"),
+        ({"seeds": [1, 1]}, "seeds: expected one or several different integers"),
+        ({"seeds": [2**31]}, "seeds: expected an integer from -2147483648 to 2147483647, got 2147483648"),
+        ({"seeds": [1.5]}, "seeds: expected an integer from -2147483648 to 2147483647, got 1.5"),
         ({"parameters": ["depth"]}, "water.nlogo has no slider, switch or chooser 'depth', it has level, How-many"),
     ],
 )
