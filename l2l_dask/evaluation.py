@@ -326,6 +326,8 @@ class Evaluation:
         Arrays that travel with the result: those the optimizer needs, and all that are not stored.
     spread
         Where it was evaluated several times: the standard deviation of each objective; ``fitness`` is the mean then.
+    hopeless
+        Whether no other attempt is to be made, whatever the user laid down.
     """
 
     id: int
@@ -343,6 +345,7 @@ class Evaluation:
     stored: bool = False
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     spread: tuple[float, ...] = ()
+    hopeless: bool = False
 
     @property
     def seconds(self) -> float:

@@ -153,7 +153,8 @@ class Policy:
     retries
         Further attempts after one that ended with a status in ``retry_on``; with the same seed.
     retry_on
-        By default only what killed its process: an exception comes again with the same seed.
+        By default only what killed its process: an exception comes again with the same seed. What was lost with several
+        workers is not tried again.
     max_failures_in_a_row
         After so many the experiment fails; 0 for no limit.
     goal
@@ -281,7 +282,7 @@ class Loop:
             if self.in_flight.get(e.id) != e.attempt:
                 continue  # an attempt that was given up
             del self.in_flight[e.id]
-            if e.status in self.policy.retry_on and e.attempt <= self.policy.retries:
+            if e.status in self.policy.retry_on and e.attempt <= self.policy.retries and not e.hopeless:
                 self.waiting[e.id] = e.attempt + 1
                 continue
             final.append(e)

@@ -1,5 +1,7 @@
 """The loop: events in, instructions out, by example."""
 
+from dataclasses import replace
+
 from l2l_dask.evaluation import Evaluation, Goal, Objectives, Status, maximize, minimize
 from l2l_dask.loop import (
     Arrived,
@@ -111,6 +113,11 @@ def test_a_crash_is_tried_again_with_the_next_attempt_number_and_kept_after_the_
     assert loop.handle(arrived(crashed(0, 1))) == [Submit((0,), 2)]
     assert loop.handle(arrived(crashed(0, 2))) == [Submit((0,), 3)]
     assert loop.handle(arrived(crashed(0, 3))) == [Keep((crashed(0, 3),)), Tell((0,))]
+
+
+def test_what_is_hopeless_is_not_tried_again():
+    loop, given_up = running(1), replace(crashed(0), hopeless=True)
+    assert loop.handle(arrived(given_up))[0] == Keep((given_up,))
 
 
 def test_an_exception_is_tried_again_only_if_the_policy_says_so():

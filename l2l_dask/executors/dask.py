@@ -39,6 +39,7 @@ _log = logging.getLogger(__name__)
 _START = 60.0  # seconds that the workers may take to get ready
 _HURRY = 1.0  # seconds that all results of one moment may take together
 _APART = 0.01
+_LOSSES = 3  # so many workers that were lost while they evaluated it, and an individual is set aside
 
 
 @dataclass
@@ -65,8 +66,6 @@ class Dask(Executor):
         Bytes that one evaluation may use; None for its share of its worker's limit.
     notice
         Says which workers are waited for, and why.
-    losses
-        An individual is set aside when so many workers were lost while they evaluated it.
     """
 
     client: Client
@@ -79,7 +78,6 @@ class Dask(Executor):
     show_output: bool = False
     memory: int | None = None
     notice: Callable[[], str] = str
-    losses: int = 3
     threaded = True
 
     def __post_init__(self) -> None:
@@ -88,7 +86,7 @@ class Dask(Executor):
         self._sizing = Sizing(1, bundle=self.bundle)
         self._offer = Offer(self.client, self.resources)
         self._needs = Needs(self.timeout)
-        self._accounts = Accounts(self.losses)
+        self._accounts = Accounts(_LOSSES)
         self._closed = False
         self._completed = as_completed([], loop=self.client.loop, raise_errors=False)
         self._something = threading.Event()
@@ -149,9 +147,14 @@ class Dask(Executor):
 
     @property
     def slots(self) -> int:
-        slots = self._offer.slots
+        self._offer.look()
         self._lost = self._lost or self._offer.lost
-        return slots
+        return self.known
+
+    @property
+    def known(self) -> int:
+        """The number of slots when it was last asked for."""
+        return self._offer.known
 
     @property
     def capacity(self) -> int:
@@ -162,7 +165,7 @@ class Dask(Executor):
         return self._sizing.per_future
 
     def submit(self, candidates: Sequence[Candidate]) -> None:
-        self._submit(self._sizing.pieces(candidates, self._offer.known, len(self._in_flight)))
+        self._submit(self._sizing.pieces(candidates, self.known, len(self._in_flight)))
 
     def _submit(self, pieces: list[list[Candidate]], *, alone: bool = False) -> None:
         keys = [f"{self._plugin}-{piece[0].id}-{piece[0].attempt}-{next(self._count)}" for piece in pieces]
@@ -266,9 +269,7 @@ class Dask(Executor):
                 return self._cut(future, candidates, error)
             if type(error).__name__ != "KilledWorker":
                 return self._failed(future, described(error))
-            if len(candidates) == 1:
-                return self._failed(future, f"KilledWorker: {error}", Status.CRASHED)
-            self._submit_again(future)  # one by one: who did it?
+            self._submit_again(future)  # Dask blames all that a lost worker was to do; _mourn judges
         elif future.status != "cancelled":  # its result was lost: it is computed again
             self._await([future])
         elif not self._closed:
@@ -307,7 +308,8 @@ class Dask(Executor):
         for key, losses in verdict.condemned.items():
             reason = f"WorkerLostError: each worker that evaluated it was lost: {', '.join(losses)}"
             future = futures[key][0]
-            self._inbox.put(self._ended(future, self._failed(future, reason, Status.CRASHED)))
+            failed = self._failed(future, reason, Status.CRASHED)
+            self._inbox.put(self._ended(future, [replace(e, hopeless=True) for e in failed]))
         for key, pieces in verdict.apart.items():
             by_id = {c.id: c for c in self._taken(futures[key][0])[0]}
             self._submit([[by_id[id] for id in ids] for ids in pieces if by_id], alone=True)

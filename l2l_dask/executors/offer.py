@@ -38,9 +38,8 @@ class Offer:
         self.known = 0
         self.lost = ""
 
-    @property
-    def slots(self) -> int:
-        """How many evaluations can run at once; asked for once a second."""
+    def look(self) -> None:
+        """Ask how many evaluations can run at once, once a second."""
         if time.monotonic() - self._looked > _LOOK:
             self._looked = time.monotonic()
             try:
@@ -49,7 +48,6 @@ class Offer:
                 pass  # a busy scheduler; a lost one shows in collect
             except OSError as error:
                 self.lost = str(error)
-        return self.known
 
     def _asked(self) -> int:
         """Count the slots of those that take something: not those that are leaving, or have no memory left."""
@@ -69,7 +67,10 @@ class Offer:
         ClusterError
             Naming what is needed and what there is.
         """
-        if not self._resources or self.slots:
+        if not self._resources:
+            return
+        self.look()
+        if self.known:
             return
         try:
             workers = self._workers()

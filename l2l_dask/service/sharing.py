@@ -1,4 +1,4 @@
-"""An executor on workers that are shared: it uses no more slots than it was granted."""
+"""An executor on workers that are shared: it asks for no more slots than it was granted."""
 
 from __future__ import annotations
 
@@ -37,6 +37,9 @@ class Grant:
 class Shared(Dask):
     """Evaluation on a Dask cluster, in the slots that were granted.
 
+    Of short evaluations a reserve is under way beyond that, which hides the way to the workers: it takes slots that
+    others leave free, and keeps none of them waiting for longer than a fraction of a second.
+
     Parameters
     ----------
     grant
@@ -52,11 +55,11 @@ class Shared(Dask):
     @property
     def reach(self) -> int:
         """How many evaluations could run at once on all workers."""
-        return super().slots
+        return super().known
 
     @property
-    def slots(self) -> int:
-        return min(super().slots, self.grant.quota)
+    def known(self) -> int:
+        return min(super().known, self.grant.quota)
 
     def collect(self, timeout: float) -> list[Evaluation]:
         ended = super().collect(timeout)

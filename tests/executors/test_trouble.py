@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 
+import psutil
 import pytest
 from distributed import Client
 
@@ -93,6 +94,26 @@ def test_a_worker_that_is_killed_loses_nothing(own_cluster, tmp_path):
     victims = {p.ppid() for p in own_cluster.evaluating()}
     os.kill(victims.pop(), 9)
     assert_complete(handle.wait(120), n=60)
+
+
+def test_an_individual_that_kills_its_workers_kills_three_and_is_not_tried_again(own_cluster, tmp_path):
+    killed = tmp_path / "killed"
+
+    def function(params, context):
+        if context.id == 2:
+            with killed.open("a") as file:
+                file.write("one\n")
+            guard = psutil.Process(os.getppid())
+            os.kill(guard.ppid(), signal.SIGKILL)
+            time.sleep(60)
+        return params["x"]
+
+    with Client(own_cluster.address) as client:
+        ended = search(function, tmp_path, own_cluster, evaluations=6).run(client)
+    assert [id for id in range(6) if ended.record["status"][id] != Status.DONE] == [2]
+    assert ended.error(2).startswith("WorkerLostError: ")
+    assert killed.read_text().count("one") == 3
+    assert ended.record["attempt"][2] == 1
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])

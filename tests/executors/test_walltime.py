@@ -14,6 +14,7 @@ from distributed import Client
 from l2l_dask import FunctionOptimizee, Real, Space, minimize
 from l2l_dask.evaluating import Where
 from l2l_dask.evaluation import Candidate, Status
+from l2l_dask.executors import dask as under_test
 from l2l_dask.executors.dask import Dask
 from l2l_dask.walltime import LEAVING
 
@@ -146,11 +147,14 @@ def test_an_evaluation_that_a_worker_could_not_end_goes_to_another_and_an_idle_w
     assert [record.message[:37] for record in caplog.records] == ["an evaluation may take 60 s (timeout)"]
 
 
-def test_what_its_job_ended_is_evaluated_elsewhere_unless_no_job_is_long_enough(empty_cluster, client, start, begun):
+def test_what_its_job_ended_is_evaluated_elsewhere_unless_no_job_is_long_enough(
+    empty_cluster, client, start, begun, monkeypatch
+):
+    monkeypatch.setattr(under_test, "_LOSSES", 1)
     end = job_end(empty_cluster, LEAVING + 6)
     nanny = empty_cluster.start_worker(2, L2L_JOB_END=str(end))
     ready(client, 1)
-    executor = start(losses=1)
+    executor = start()
     executor.submit([Candidate(0, {"x": 100.0}, 1)])
     left = end - LEAVING - time.time()
     time.sleep(left / 2)
@@ -169,11 +173,12 @@ def test_what_its_job_ended_is_evaluated_elsewhere_unless_no_job_is_long_enough(
 
 @pytest.mark.parametrize("over", [True, False])
 def test_a_worker_that_is_killed_at_the_end_of_its_job_is_held_against_nobody(
-    empty_cluster, client, start, begun, over
+    empty_cluster, client, start, begun, monkeypatch, over
 ):
+    monkeypatch.setattr(under_test, "_LOSSES", 1)
     nanny = empty_cluster.start_worker(1, L2L_JOB_END=str(time.time() + 600))
     ready(client, 1)
-    executor = start(losses=1)
+    executor = start()
     executor.submit([Candidate(0, {"x": 1.0}, 1)])
     ends = executor._accounts._ends._ends
     empty_cluster.wait_until(lambda: begun() and ends)
