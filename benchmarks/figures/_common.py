@@ -53,6 +53,11 @@ def duels(
     return ended
 
 
+def middle(found: Sequence[Duel]) -> Duel:
+    """Return the duel whose search ended in the middle, by the fitness of its best in the first objective."""
+    return sorted(found, key=lambda duel: next(iter(duel.ours.best.fitness.values())))[len(found) // 2]  # type: ignore[union-attr]
+
+
 def best_so_far(trajectory: Trajectory) -> NDArray[np.float64]:
     """Return the best fitness of the first objective after each evaluation, in the user's direction."""
     cost = trajectory.cost[np.argsort(trajectory.record["told"], kind="stable")]
@@ -73,6 +78,19 @@ def course(axes: Any, found: Sequence[Duel], optimizer: str, label: str) -> None
     axes.set(xlabel="evaluations", ylabel=label, yscale="log")
     axes.set_title(f"search (median and range of {len(found)} seeds)", fontsize="medium")
     axes.legend(frameon=False)
+
+
+def progress(axes: Any, found: Sequence[Duel], optimizer: str, label: str, title: str) -> None:
+    """Plot the best so far of each search and each random one, thin, and their medians."""
+    for colour, who, all_of in (
+        (OURS, optimizer, [best_so_far(duel.ours) for duel in found]),
+        (CHANCE, "random search", [best_so_far(duel.chance) for duel in found]),
+    ):
+        for one in all_of:
+            axes.plot(np.arange(1, len(one) + 1), one, color=colour, alpha=0.35, lw=1)
+        axes.plot(np.arange(1, len(one) + 1), np.median(all_of, axis=0), color=colour, lw=2.5, label=who)
+    axes.set(xlabel="evaluations", ylabel=label, title=f"{title} ({len(found)} seeds, median)")
+    axes.legend(frameon=False, loc="lower right")
 
 
 def table(found: Sequence[Duel], held_out: Callable[[Params], Mapping[str, float]], title: str) -> None:

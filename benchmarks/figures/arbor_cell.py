@@ -10,7 +10,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from _common import CHANCE, IMAGES, OURS, TARGET, Duel, best_so_far, course, duels, table
+from _common import CHANCE, IMAGES, OURS, TARGET, Duel, course, duels, middle, table
 from numpy.typing import NDArray
 
 from l2l_dask.space import Params
@@ -59,8 +59,8 @@ def main() -> None:
     figure, axes = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained")
     course(axes[0, 0], found, OPTIMIZER, "best feature error (tolerances)")
     _fronts(axes[0, 1], found)
-    middle = sorted(found, key=lambda duel: float(best_so_far(duel.ours)[-1]))[len(found) // 2]
-    ours, chance = middle.ours.best, middle.chance.best
+    median = middle(found)
+    ours, chance = median.ours.best, median.chance.best
     assert ours is not None
     assert chance is not None
     params = {OPTIMIZER: ours.params, "random search": chance.params, "published": cells.published}

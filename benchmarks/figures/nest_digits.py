@@ -13,7 +13,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from _common import CHANCE, IMAGES, OURS, SECOND, TARGET, Duel, best_so_far, duels, table
+from _common import CHANCE, IMAGES, OURS, SECOND, TARGET, Duel, duels, middle, progress, table
 
 from optimizees.nest_readout import NestReadout
 from optimizees.nest_reservoir import NestReservoir
@@ -46,30 +46,14 @@ def main() -> None:
     learnt = duels(readout, LEARNT, LEARNT_EVALUATIONS, SEEDS, **ENKF)
     table(learnt, readout.held_out, f"nest-readout, {LEARNT_EVALUATIONS} evaluations, {LEARNT} {ENKF} against random")
     figure, axes = plt.subplots(2, 3, figsize=(12, 7), width_ratios=(1.2, 1, 1), layout="constrained")
-    progress(axes[0, 0], tuned, TUNED, "nest-reservoir")
-    confusion(axes[0, 1], median_of(tuned))
+    progress(axes[0, 0], tuned, TUNED, "best accuracy so far", "nest-reservoir")
+    confusion(axes[0, 1], middle(tuned))
     levels = {"pixels, no network": (pixels, TARGET), "a first guess": (guess, SECOND)}
     unseen(axes[0, 2], tuned, reservoir, TUNED, levels)
-    progress(axes[1, 0], learnt, LEARNT, "nest-readout")
-    outputs(axes[1, 1], median_of(learnt))
+    progress(axes[1, 0], learnt, LEARNT, "best accuracy so far", "nest-readout")
+    outputs(axes[1, 1], middle(learnt))
     unseen(axes[1, 2], learnt, readout, LEARNT, {})
     figure.savefig(IMAGES / "nest-digits.png", dpi=75)
-
-
-def median_of(found: list[Duel]) -> Duel:
-    return sorted(found, key=lambda duel: duel.ours.best.fitness["accuracy"])[len(found) // 2]
-
-
-def progress(axes: Any, found: list[Duel], optimizer: str, title: str) -> None:
-    for colour, label, all_of in (
-        (OURS, optimizer, [best_so_far(duel.ours) for duel in found]),
-        (CHANCE, "random search", [best_so_far(duel.chance) for duel in found]),
-    ):
-        for one in all_of:
-            axes.plot(np.arange(1, len(one) + 1), one, color=colour, alpha=0.35, lw=1)
-        axes.plot(np.arange(1, len(one) + 1), np.median(all_of, axis=0), color=colour, lw=2.5, label=label)
-    axes.set(xlabel="evaluations", ylabel="best accuracy so far", title=f"{title} ({len(found)} seeds, median)")
-    axes.legend(frameon=False, loc="lower right")
 
 
 def confusion(axes: Any, duel: Duel) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
-from _common import CHANCE, IMAGES, OURS, TARGET, Duel, best_so_far, duels, table
+from _common import CHANCE, IMAGES, OURS, TARGET, Duel, best_so_far, duels, middle, table
 
 from optimizees.nest_gymnasium import Episode, NestGymnasium, starts
 
@@ -37,10 +37,10 @@ def main() -> None:
 def figure(axes: Sequence[Any], optimizee: NestGymnasium, found: Sequence[Duel]) -> None:
     """Draw the searches, and what the best networks of the middle one do from unseen starts."""
     _searches(axes[0], found)
-    middle = sorted(found, key=lambda duel: duel.ours.best.fitness["furthest"])[len(found) // 2]  # type: ignore[union-attr]
+    median = middle(found)
     ours, chance = (
         optimizee.play(search.best.params, starts(1, UNSEEN, unseen=True), optimizee.environment.limit)
-        for search in (middle.ours, middle.chance)
+        for search in (median.ours, median.chance)
     )
     _drives(axes[1], ours, chance)
     _policy(axes[2], ours)
@@ -54,8 +54,8 @@ def _searches(axes: Any, found: Sequence[Duel]) -> None:
         curves = [best_so_far(search)[:EVALUATIONS] for search in searches]  # without what is evaluated again
         for curve in curves:
             axes.plot(range(1, len(curve) + 1), curve, color=color, lw=0.8, alpha=0.6)
-        middle = [statistics.median(values) for values in zip(*curves, strict=True)]
-        axes.plot(range(1, len(middle) + 1), middle, color=color, lw=2.2, label=f"{name}, median of {len(found)}")
+        medians = [statistics.median(values) for values in zip(*curves, strict=True)]
+        axes.plot(range(1, len(medians) + 1), medians, color=color, lw=2.2, label=f"{name}, median of {len(found)}")
         again = [search.best.fitness["furthest"] for search in searches]  # type: ignore[union-attr]
         axes.plot([EVALUATIONS * 1.05] * len(again), again, "o", color=color, ms=4)
     axes.axhline(GOAL, color="black", lw=0.8, ls=":")

@@ -13,7 +13,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from _common import CHANCE, IMAGES, OURS, SECOND, Duel, best_so_far, duels, table
+from _common import CHANCE, IMAGES, OURS, SECOND, Duel, duels, middle, progress, table
 
 from optimizees.netlogo import NetLogo
 
@@ -31,24 +31,12 @@ def main() -> None:
 
 
 def draw(found: list[Duel]) -> None:
-    median = sorted(found, key=lambda duel: duel.ours.best.fitness["food"])[len(found) // 2]
+    median = middle(found)
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.7), width_ratios=(1.1, 1.1, 1), layout="constrained")
-    progress(axes[0], found)
+    progress(axes[0], found, OPTIMIZER, "best food so far (units)", "The search")
     courses(axes[1], median)
     trails(axes[2], median.ours.best.params)
     figure.savefig(IMAGES / "netlogo.png", dpi=75)
-
-
-def progress(axes: Any, found: list[Duel]) -> None:
-    for colour, label, all_of in (
-        (OURS, OPTIMIZER, [best_so_far(duel.ours) for duel in found]),
-        (CHANCE, "random search", [best_so_far(duel.chance) for duel in found]),
-    ):
-        for one in all_of:
-            axes.plot(np.arange(1, len(one) + 1), one, color=colour, alpha=0.35, lw=1)
-        axes.plot(np.arange(1, len(one) + 1), np.median(all_of, axis=0), color=colour, lw=2.5, label=label)
-    axes.set(xlabel="evaluations", ylabel="best food so far (units)", title="The search (3 seeds, median)")
-    axes.legend(frameon=False, loc="lower right")
 
 
 def courses(axes: Any, duel: Duel) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from _common import CHANCE, IMAGES, OURS, SECOND, TARGET, Duel, best_so_far, course, duels, table
+from _common import CHANCE, IMAGES, OURS, SECOND, TARGET, Duel, course, duels, middle, table
 
 from l2l_dask.space import Params
 from optimizees._currents import Current
@@ -73,8 +73,8 @@ def main() -> None:
 def draw(found: list[Duel]) -> None:
     """Draw the figure from the searches with the published cell."""
     cell = NeuronCell("allen")
-    middle = sorted(found, key=lambda duel: float(best_so_far(duel.ours)[-1]))[len(SEEDS) // 2]
-    ours, chance = middle.ours.best, middle.chance.best
+    median = middle(found)
+    ours, chance = median.ours.best, median.chance.best
     assert ours is not None
     assert chance is not None
     params = {OPTIMIZER: ours.params, "random search": chance.params, "published": cell.published}

@@ -7,7 +7,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from _common import CHANCE, IMAGES, OURS, SECOND, Duel, best_so_far, duels, table
+from _common import CHANCE, IMAGES, OURS, SECOND, Duel, best_so_far, duels, middle, table
 from numpy.typing import NDArray
 
 from optimizees._functional_connectivity import similarity
@@ -38,11 +38,11 @@ def _draw(brain: TVBBrain, found: list[Duel], held_out: Any) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    middle = sorted(found, key=lambda duel: float(best_so_far(duel.ours)[-1]))[len(found) // 2]
-    best = middle.ours.best
+    ours = middle(found).ours
+    best = ours.best
     assert best is not None
     figure, axes = pyplot.subplots(2, 2, figsize=(9, 6.8), layout="constrained")
-    _matrices(figure, axes[0], brain.target_fc, middle.ours.saved(best.id)["fc"])
+    _matrices(figure, axes[0], brain.target_fc, ours.saved(best.id)["fc"])
     _course(axes[1, 0], found)
     _check(axes[1, 1], brain, [held_out(duel.ours.best.params) for duel in found if duel.ours.best], found, held_out)
     figure.savefig(IMAGES / "tvb-brain.png", dpi=100, pil_kwargs={"optimize": True})
