@@ -4,36 +4,49 @@
 
 Each round calls the three in turn, with the same parameters and seed; the medians of the rounds are compared. The bar
 is 3 % + 10 ms over the bare call, and each line says whether the two others are within it or above. A simulator that is
-not installed is named and left out.
+not installed is named and left out. The last two are those of the examples: a program that a script would start with
+its input file, and an optimizee of the original L2L whose ``simulate`` is called.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from l2l_dask import registry, shipping
+from l2l_dask import config, description, registry, shipping
+from l2l_dask.capture import Capture
 from l2l_dask.child import Payload
 from l2l_dask.errors import L2LError
 from l2l_dask.evaluating import Where, evaluate
 from l2l_dask.evaluation import Candidate
+from l2l_dask.optimizee import Context
 from l2l_dask.process import Child
+from l2l_dask.space import Params
+from optimizees import L2LTrajectory
+from optimizees._l2l_trajectory import Individual
 
-NAMES = {
-    "few-shot": {},
-    "arbor-cell": {},
-    "neuron-cell": {},
-    "nest-reservoir": {},
-    "nest-readout": {},
-    "nest-gymnasium": {},
-    "tvb-brain": {},
-    "netlogo": {},
-}
+BUILT_IN = (
+    "few-shot",
+    "arbor-cell",
+    "neuron-cell",
+    "nest-reservoir",
+    "nest-readout",
+    "nest-gymnasium",
+    "tvb-brain",
+    "netlogo",
+)
+NAMES = (*BUILT_IN, "any-program", "from-l2l")
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 NOWHERE = Where("nowhere.zarr", "", 1)
 
 
@@ -43,7 +56,28 @@ def seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def measured(optimizee: Any, rounds: int) -> list[float]:
+def found(name: str) -> tuple[Any, Callable[[Params, int], Any]]:
+    """Return an optimizee and its bare call."""
+    if name in BUILT_IN:
+        optimizee = registry.build(registry.find("optimizees", name), name, {})
+        return optimizee, optimizee.simulate
+    optimizee = description.problem_of(config.read(EXAMPLES / f"{name}.toml"), EXAMPLES).optimizee
+    if name == "any-program":
+        return optimizee, started
+    simulate = optimizee.function.simulate
+    return optimizee, lambda params, _: simulate(L2LTrajectory(individual=Individual(params)))
+
+
+def started(params: Params, seed: int) -> Any:  # noqa: ARG001
+    """Start the example's program as a script would; what it should find makes no difference to the time."""
+    with tempfile.TemporaryDirectory() as folder:
+        lines = [f"{name} = {value}\n" for name, value in {**params, "current": 0.5}.items()]
+        Path(folder, "neuron.cfg").write_text("".join(lines))
+        subprocess.run([EXAMPLES / "fitzhugh.awk", "neuron.cfg"], cwd=folder, check=True, capture_output=True)
+        return json.loads(Path(folder, "error.json").read_text())
+
+
+def measured(optimizee: Any, bare: Callable[[Params, int], Any], rounds: int) -> list[float]:
     """Return the median seconds of the bare call, of an evaluation here, and of one in a child process."""
     optimizee.setup()
     child = Child(Payload(shipping.pack(optimizee), NOWHERE))
@@ -52,9 +86,9 @@ def measured(optimizee: Any, rounds: int) -> list[float]:
     try:
         for i, params in enumerate(map(optimizee.space.decode, x)):
             candidate = Candidate(i, params, 1)
-            seed = 1 + int(candidate.seeds().generate_state(1)[0]) % (2**31 - 2)
+            seed = Context(candidate).seed
             taken = [
-                seconds(lambda: optimizee.simulate(params, seed)),  # noqa: B023
+                seconds(lambda: bare(params, seed)),  # noqa: B023
                 seconds(lambda: evaluate(optimizee, candidate, NOWHERE)),  # noqa: B023
                 seconds(lambda: child.evaluate([candidate])),  # noqa: B023
             ]
@@ -78,14 +112,17 @@ def _bar(bare: float) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("names", nargs="*", default=list(NAMES))
+    parser.add_argument("names", nargs="*", default=NAMES)
     parser.add_argument("--rounds", type=int, default=15)
     arguments = parser.parse_args()
+    for name in arguments.names:
+        if name not in NAMES:
+            sys.exit(f"expected some of {', '.join(NAMES)}, got {name!r}")
     print(f"{'':16s} {'bare':>9s} {'here':>9s} {'child':>9s} {'bar':>9s}   (ms, medians of {arguments.rounds} rounds)")
     for name in arguments.names:
         try:
-            optimizee = registry.build(registry.find("optimizees", name), name, NAMES[name])
-            bare, here, child = (1000 * s for s in measured(optimizee, arguments.rounds))
+            with Capture()():  # what a program prints here is not the table's
+                bare, here, child = (1000 * s for s in measured(*found(name), arguments.rounds))
         except L2LError as error:
             print(f"{name:16s} left out: {error}")
             continue
