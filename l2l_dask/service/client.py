@@ -14,7 +14,6 @@ from l2l_dask.cluster.tls import Tls
 from l2l_dask.errors import ClusterError, ConfigError, StoreError
 from l2l_dask.experiment import Experiment
 from l2l_dask.service import entries, place, standing
-from l2l_dask.service.entries import Submission
 from l2l_dask.service.place import Place
 from l2l_dask.service.settings import Settings
 from l2l_dask.trajectory import Trajectory, load, look, send
@@ -125,9 +124,10 @@ class Submitted:
                 return self.result
             if self.problem:
                 raise ClusterError(f"{self.store} is {state}, and not driven any more: {self.problem}")
-            found = standing.look(Place(self.store.parent))
-            if state not in ("running", "paused") and not found.alive:
-                raise ClusterError(f"{self.store} is {state}: {found.line()}")
+            if state not in ("running", "paused"):
+                found = standing.look(Place(self.store.parent))
+                if not found.alive:
+                    raise ClusterError(f"{self.store} is {state}: {found.line()}")
             if until is not None and time.monotonic() > until:
                 raise TimeoutError(f"{self.store} is still {state} after {timeout} s")
             time.sleep(_LOOK)
@@ -235,11 +235,11 @@ class Service:
         name = (name or experiment.store.name).removesuffix(".zarr")
         if not name or name.startswith(".") or "/" in name:
             raise ConfigError(f"an experiment's name must be that of a folder, got {name!r}")
-        submission = Submission(weight=_weight(weight))
+        weight = _weight(weight)
         plan = replace(experiment.plan, store=self.folder / f"{name}.zarr")
         experiment.plan = plan.informed(self._most_slots())
         experiment.create()
-        entries.submit(experiment.store, submission)
+        entries.submit(experiment.store, weight=weight)
         return Submitted(experiment.store)
 
     def submit_again(self, store: str | os.PathLike[str], weight: float | None = None) -> Submitted:
@@ -253,11 +253,9 @@ class Service:
         path = Path(store).resolve()
         if path.parent != self.folder:
             raise StoreError(f"{store} is not in {self.folder}: move it there first")
-        state = look(path)[1]
-        before = entries.read(path) or Submission()
-        again = state in ("stopped", "failed")
-        kept = before.weight if weight is None else _weight(weight)
-        entries.submit(path, replace(before, weight=kept, again=again, problem="", submitted=time.time()))
+        again = look(path)[1] in ("stopped", "failed")
+        said = {} if weight is None else {"weight": _weight(weight)}
+        entries.submit(path, again=again, problem="", submitted=time.time(), **said)
         return Submitted(path)
 
     def _most_slots(self) -> int | None:

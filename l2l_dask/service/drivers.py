@@ -57,7 +57,7 @@ class Driver:
         """Take what the driver says, on the channel's thread."""
         if message is None:
             return
-        if "total" in message:
+        if "demand" in message:
             self.progress = message
             self.first = message["ended"] if self.first is None else self.first
         elif "ended" in message:

@@ -111,10 +111,6 @@ class Driving:
             "reach": self._executor.reach if self._executor else 0,
             "in_flight": p.in_flight,
             "ended": p.ended,
-            "total": p.total,
-            "failed": p.failed,
-            "best": p.best,
-            "rate": p.rate,
             "paused": p.paused or self._to_be_paused,
         }
         if said != self._said:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import getpass
+import fcntl
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from l2l_dask.errors import L2LError
 from l2l_dask.service import place
 from l2l_dask.trajectory import look
 
 ENDED = ("finished", "failed", "stopped")
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # an account without a name
-        return str(os.getuid())
 
 
 @dataclass(frozen=True)
@@ -32,8 +28,8 @@ class Submission:
     ----------
     weight
         Its share of the slots, relative to those of others.
-    submitted, by
-        When (seconds since 1970), and by whom.
+    submitted
+        When (seconds since 1970).
     paused
         Whether it is to start paused, as it was when its last driver left.
     again
@@ -42,12 +38,14 @@ class Submission:
         Why it is not driven any more; empty if it is.
     """
 
-    weight: float = 1.0
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     submitted: float = field(default_factory=time.time)
-    by: str = field(default_factory=_user)
     paused: bool = False
     again: bool = False
     problem: str = ""
+
+
+_FORM = TypeAdapter(Submission)
 
 
 def entry(store: Path) -> Path:
@@ -59,28 +57,50 @@ def is_submitted(store: Path) -> bool:
     return entry(store).exists()
 
 
-def submit(store: Path, submission: Submission) -> None:
-    """Enter a store, or enter it again."""
-    place.write(entry(store), asdict(submission))
+@contextmanager
+def _locked(store: Path) -> Iterator[None]:
+    """Keep others, who may be the service or its user, from changing an entry between our reading and writing it."""
+    descriptor = os.open(entry(store).with_suffix(".lock"), os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def submit(store: Path, **said: Any) -> None:
+    """Enter a store, or enter it again: what is not said stays as it was."""
+    with _locked(store):
+        place.write(entry(store), asdict(replace(read(store) or Submission(), **said)))
 
 
 def withdraw(store: Path) -> None:
     """Take a store out of the queue."""
-    entry(store).unlink(missing_ok=True)
+    with _locked(store):
+        entry(store).unlink(missing_ok=True)
 
 
 def read(store: Path) -> Submission | None:
-    """Read what was submitted; None if nothing was, or by somebody whose code is not ours to run."""
+    """Read what was submitted, None if nothing was; what somebody wrote there that makes no sense is its problem."""
     content = place.read(entry(store), secret=False)
-    known = {name: value for name, value in content.items() if name in Submission.__dataclass_fields__}
-    return Submission(**known) if content else None
+    try:
+        return _FORM.validate_python(content) if content else None
+    except ValidationError as error:
+        wrong = {str(fault["loc"][0]): f"{fault['msg']}, got {fault['input']!r}" for fault in error.errors()}
+        problem = "; ".join(f"{entry(store)}: {name}: {said}" for name, said in wrong.items())
+        right = {name: value for name, value in content.items() if name not in wrong}
+        return _FORM.validate_python(right | {"problem": problem})
 
 
 def change(store: Path, **changes: Any) -> None:
-    """Change what a service knows of a store."""
-    known = read(store)
-    if known is not None and replace(known, **changes) != known:
-        submit(store, replace(known, **changes))
+    """Change what a service knows of a store, if it knows of it."""
+    if not is_submitted(store):  # it was removed, say: there is no place for a lock either
+        return
+    with _locked(store):
+        known = read(store)
+        if known is not None and replace(known, **changes) != known:
+            place.write(entry(store), asdict(replace(known, **changes)))
 
 
 @dataclass(frozen=True)

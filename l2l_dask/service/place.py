@@ -6,14 +6,13 @@ import json
 import os
 import re
 import stat
-import uuid
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from l2l_dask.errors import ClusterError
+from l2l_dask.trajectory.layout import write_atomically
 
 _CONNECTION = re.compile(r"connection-(\d{6,})\.json")
 _EPOCH = re.compile(r"epoch-(\d{6,})")
@@ -98,17 +97,7 @@ class Place:
 
 def write(path: Path, content: Mapping[str, Any]) -> None:
     """Replace a file at once, by one that only its owner can read."""
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    try:
-        with os.fdopen(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-            json.dump(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
+    write_atomically(path, json.dumps(content).encode(), durable=True, mode=0o600)
 
 
 def read(path: Path, *, secret: bool = True) -> dict[str, Any]:

@@ -16,19 +16,6 @@ _SHORT_LIFE = 60.0
 _SHORT_LIVES = 3
 
 
-@dataclass(frozen=True)
-class Entry:
-    """An experiment that is to be brought to its end.
-
-    Attributes
-    ----------
-    submitted
-        When, for the order.
-    """
-
-    submitted: float
-
-
 @dataclass
 class _Tries:
     failures: int = 0
@@ -51,11 +38,11 @@ class Rota:
     given_up: dict[str, str] = field(default_factory=dict)
     _tries: dict[str, _Tries] = field(default_factory=dict)
 
-    def start(self, waiting: Mapping[str, Entry], running: int, now: float) -> list[str]:
-        """Say which of those that wait for a driver get one now: first come, first served."""
+    def start(self, submitted: Mapping[str, float], running: int, now: float) -> list[str]:
+        """Say which of those that wait for a driver get one now, by when they were: first come, first served."""
         ready = [
             name
-            for name in sorted(waiting, key=lambda name: (waiting[name].submitted, name))
+            for name in sorted(submitted, key=lambda name: (submitted[name], name))
             if name not in self.given_up and now >= self._tries.get(name, _Tries()).not_before
         ]
         return ready[: max(0, self.at_once - running)]

@@ -115,12 +115,8 @@ class Serving:
             {
                 "address": self._cluster.scheduler_address,
                 "tls": str(secured.folder) if secured else "",
-                "epoch": self.epoch,
-                "started": self._started,
                 "ends": self.succession.ends,
-                "job": self.succession.job,
                 "host": self._me["host"],
-                "pid": self._me["pid"],
             },
         )
         for old in self.place.connections():
@@ -151,7 +147,7 @@ class Serving:
             if not known.submission.problem and name in self._rota.given_up:  # it was submitted again
                 self._rota.forgive(name)
         waiting = {
-            name: plan.Entry(known.submission.submitted)
+            name: known.submission.submitted
             for name, known in self._known.items()
             if known.waits and name not in self._drivers.running
         }
@@ -174,8 +170,9 @@ class Serving:
     def _note_pauses(self) -> None:
         """Remember who is paused, for the next driver."""
         for name, driver in self._drivers.running.items():
-            if name in self._known and "paused" in driver.progress:
-                entries.change(self._known[name].store, paused=driver.progress["paused"])
+            known, paused = self._known.get(name), driver.progress.get("paused")
+            if known is not None and paused is not None and paused != known.submission.paused:
+                entries.change(known.store, paused=paused)
 
     def _share(self, now: float) -> None:
         """Divide the slots among those that run, and have as many worker jobs as can be used."""
@@ -291,7 +288,8 @@ class Serving:
 
     def end(self) -> None:
         """Say that it is over."""
-        self._publish("ended", released=True, workers=[])
+        self.succession.settle()
+        self._publish("ended", workers=[])
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -323,11 +321,8 @@ def serve(root: Path) -> None:
     serving = Serving(at, settings, epoch, succession)
     for loud in ("distributed.scheduler", "distributed.batched", "distributed.core"):  # of each client that leaves
         logging.getLogger(loud).setLevel(logging.CRITICAL + 1)
-    try:
-        serving.run()
-    finally:
-        with suppress(Exception):
-            serving.end()
+    serving.run()
+    serving.end()  # not of one that failed or was replaced: it is found to be gone, and its successor counts its life
 
 
 def main() -> None:

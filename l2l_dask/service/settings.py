@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from l2l_dask.service.place import Place
 
 _LOCAL_MEMORY = "2 GB"
 _MOST = 10
+# What makes a worker job large besides its cores and memory; other directives (--qos, -C) may be what the site wants.
+_SIZES = ("job_cpu", "job_mem", "resource_spec", "ncpus", "mem")
+_SIZE = re.compile(r"--(gres|gpu|tres|nodes|ntasks|cpus|mem|exclusive)|-[GNnc](?=[\s\d=])|-(l|pe|gpu|R)\b|(?i:request)")
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,14 @@ class Settings:
 
     @property
     def own_profile(self) -> Profile:
-        """What the service's own job asks for."""
-        return Profile(self.system, {**self.options, **self.service})
+        """What the service's own job asks for: what worker jobs do, but for their size."""
+        options = {name: value for name, value in self.options.items() if name not in _SIZES}
+        own = Profile(self.system, {**options, **self.service})
+        given = own["job_extra_directives"] or ()
+        kept: Any = [directive for directive in given if not _SIZE.match(directive)]
+        if isinstance(given, Mapping):  # HTCondor's
+            kept = {name: given[name] for name in kept}
+        return replace(own, options={**own.options, "job_extra_directives": kept})
 
     def write(self, at: Place) -> None:
         place.write(at.settings, asdict(self))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from l2l_dask.trajectory.lease import holder_is_gone
 Condition: TypeAlias = Literal["none", "pending", "running", "leaving", "handing over", "ended", "lost"]
 
 STALE = 90.0  # seconds without a sign of life, as long as nothing better is known: file systems are slow to tell
+_ASK = 5.0  # seconds between two questions to the batch system about a job
 ALIVE = ("pending", "running", "leaving", "handing over")
 
 
@@ -46,6 +48,7 @@ class Standing:
     def line(self) -> str:
         """Say it in a line, with what to do."""
         root, state = self.place.root, self.state
+        why = f", {state['reason']}" if state.get("reason") else ""
         job = f"job {state['job']}" if state.get("job") else f"process {state.get('pid')} on {state.get('host')}"
         says = {
             "none": f"no service was ever started in {root}: `l2l service start {root}` does",
@@ -53,7 +56,7 @@ class Standing:
             "running": f"the service in {root} runs ({job})",
             "leaving": f"the service in {root} is about to end ({job}): {state.get('reason')}",
             "handing over": f"the service in {root} goes on in job {state.get('successor')}, which waits in the queue",
-            "ended": f"the service in {root} has ended, {state.get('reason')}: `l2l service start {root}` goes on",
+            "ended": f"the service in {root} has ended{why}: `l2l service start {root}` goes on",
             "lost": f"the service in {root} is gone ({job} has ended): `l2l service start {root}` goes on; "
             f"{self.place.logs} may say why",
         }
@@ -77,7 +80,7 @@ def look(at: Place) -> Standing:
         condition: Condition = "pending" if state["state"] == "pending" else "running"
         return Standing(at, "leaving" if state["state"] == "leaving" else condition, state)
     successor = state.get("successor")
-    if successor and (jobs.states(settings.own_profile, [successor]) or {}).get(successor):
+    if successor and _is_there(settings, successor) is not False:
         return Standing(at, "handing over", state)
     return Standing(at, "ended" if state["state"] == "ended" else "lost", state)
 
@@ -91,10 +94,25 @@ def is_gone(at: Place, state: Mapping[str, Any], settings: Settings) -> bool:
         if gone is not None:
             return gone
     if state.get("job"):
-        known = jobs.states(settings.own_profile, [state["job"]])
-        if known is not None:
-            return state["job"] not in known
+        there = _is_there(settings, state["job"])
+        if there is not None:
+            return not there
+        if state["state"] == "pending":  # which gives no sign of life, however long it waits in the queue
+            return False
     return time.time() - at.state.stat().st_mtime > STALE
+
+
+_answers: dict[tuple[str, str], tuple[float, bool | None]] = {}
+
+
+def _is_there(settings: Settings, job: str) -> bool | None:
+    """Tell whether a job waits or runs; None if the batch system, which is not asked all the time, does not say."""
+    asked, there = _answers.get((settings.system, job), (-math.inf, None))
+    if time.monotonic() - asked >= _ASK:
+        known = jobs.states(settings.own_profile, [job])
+        there = None if known is None else job in known
+        _answers[settings.system, job] = time.monotonic(), there
+    return there
 
 
 def connection(at: Place) -> dict[str, Any]:

@@ -83,12 +83,7 @@ def stop(at: Place, *, now: bool, said: Callable[[str], None], seconds: float | 
     settings = Settings.read(at) if found.condition != "none" else None
     if settings is None or found.condition == "ended":
         raise ClusterError(found.line())
-    if found.condition == "lost":
-        _clear_up(at, found, settings)
-        return standing.look(at)
-    if found.condition in ("pending", "handing over"):
-        job = found.state["job"] if found.condition == "pending" else found.state["successor"]
-        jobs.cancel(settings.own_profile, [job])
+    if found.condition in ("lost", "pending", "handing over"):
         _clear_up(at, found, settings)
         return standing.look(at)
     place.write(at.control, {"epoch": found.state["epoch"], "command": "stop-now" if now else "stop"})
@@ -103,15 +98,15 @@ def _clear_up(at: Place, found: Standing, settings: Settings) -> None:
     """Leave nothing of a service that could not do so itself."""
     state = dict(found.state)
     jobs.cancel(settings.profile, [worker["id"] for worker in state.get("workers", ())])
-    if state.get("successor"):
-        jobs.cancel(settings.own_profile, [state["successor"]])
+    # Its own job, too: that it is gone may only be what is to be thought of one that gives no sign of life.
+    jobs.cancel(settings.own_profile, [job for job in (state.get("job"), state.get("successor")) if job])
     for epoch in at.connections():
         at.connection(epoch).unlink(missing_ok=True)
     for folder in at.private.glob("tls-*"):
         from l2l_dask.cluster.tls import Tls
 
         Tls(folder).remove()
-    ended = {"state": "ended", "released": True, "successor": "", "workers": [], "reason": "it was stopped"}
+    ended = {"state": "ended", "successor": "", "workers": [], "reason": "it was stopped"}
     place.write(at.state, state | ended)
 
 

@@ -8,6 +8,7 @@ import os
 import secrets
 import shlex
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -46,9 +47,13 @@ def take_over(at: Place, settings: Settings) -> tuple[int, Mapping[str, Any]]:
     while True:
         before = place.read(at.state)
         mine = own and before.get("state") == "pending" and before.get("job") == own
-        if not before or mine or is_gone(at, before, settings):
+        # One that nobody recorded, since its submission seemed to fail; a start may not have said "pending" yet.
+        stray = own and before.get("state") == "ended" and not before.get("successor")
+        if not before or mine or (not stray and is_gone(at, before, settings)):
             break
         if time.monotonic() >= until:
+            if stray:
+                raise ClusterError(f"the service in {at.root} has ended, and this job is not its successor")
             raise ClusterError(f"a service is at work in {at.root}: `l2l service status {at.root}` says more")
         time.sleep(1.0)
     epoch = max([int(before.get("epoch", 0)), *at.epochs()]) + 1
@@ -97,6 +102,7 @@ class Succession:
     used: Mapping[str, float] = field(default_factory=dict)
     over: bool = False
     _try_at: float = -math.inf
+    _trying: threading.Thread | None = None
     _began: float = field(default_factory=time.time)
 
     @classmethod
@@ -126,15 +132,29 @@ class Succession:
         """See to it that there is a successor: it waits for the end of this job, however that comes."""
         if self.over or self.successor or not self.job or now < self._try_at:
             return
-        self._try_at = now + _AGAIN
+        self._try_at = math.inf
         if not plan.is_worth_following(self.lives):
             self.trouble = "the last starts ended at once: there will be no successor"
             return
+        # A batch system may take its time to answer: quotas and signals do not wait for that.
+        self._trying = threading.Thread(target=self._try, name="l2l-successor", daemon=True)
+        self._trying.start()
+
+    def _try(self) -> None:
         try:
             self.successor, self.trouble = submit(self.place, self.settings, self.service, after=self.job), ""
-        except ClusterError as error:
+        except (OSError, ClusterError) as error:
             self.trouble = f"no successor yet: {error}"
             _log.warning("%s", self.trouble)
+        finally:
+            self._try_at = time.monotonic() + _AGAIN
+
+    def settle(self) -> None:
+        """Wait until it is known whether there is a successor: one that is not to be is cancelled."""
+        if self._trying is not None:
+            self._trying.join()
+        if self.over:
+            self.end()
 
     def end(self) -> None:
         """Let nobody go on."""

@@ -4,33 +4,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l2l_dask.service.plan import Entry, Rota, Scale, is_worth_following, margin
+from l2l_dask.service.plan import Rota, Scale, is_worth_following, margin
 
-WAITING = st.dictionaries(st.text("abcdef", min_size=1, max_size=2), st.builds(Entry, st.floats(0, 100)), max_size=8)
+WAITING = st.dictionaries(st.text("abcdef", min_size=1, max_size=2), st.floats(0, 100), max_size=8)
 
 
 @given(WAITING, st.integers(1, 4), st.integers(0, 6))
 def test_who_came_first_is_driven_first_and_no_more_than_may_be_at_once(waiting, at_once, running):
     started = Rota(at_once).start(waiting, running, now=0.0)
     assert len(started) == min(len(waiting), max(0, at_once - running))
-    left = [waiting[name].submitted for name in waiting.keys() - set(started)]
-    assert all(waiting[name].submitted <= min(left, default=200) for name in started)
+    left = [waiting[name] for name in waiting.keys() - set(started)]
+    assert all(waiting[name] <= min(left, default=200) for name in started)
 
 
 def test_a_driver_that_gets_nowhere_is_tried_again_later_and_later_and_then_given_up():
     rota, now, pauses = Rota(1), 0.0, []
     while "a" not in rota.given_up:
-        assert rota.start({"a": Entry(0)}, 0, now) == ["a"]
+        assert rota.start({"a": 0.0}, 0, now) == ["a"]
         rota.ended("a", "lost", "it broke", progressed=False, now=now)
         begun = now
-        while "a" not in rota.given_up and not rota.start({"a": Entry(0)}, 0, now):
+        while "a" not in rota.given_up and not rota.start({"a": 0.0}, 0, now):
             now += 0.5
         pauses.append(now - begun)
     assert pauses[:3] == [1, 2, 4]
     assert "it broke" in rota.given_up["a"]
-    assert rota.start({"a": Entry(0)}, 0, now + 1000) == []
+    assert rota.start({"a": 0.0}, 0, now + 1000) == []
     rota.forgive("a")
-    assert rota.start({"a": Entry(0)}, 0, now) == ["a"]
+    assert rota.start({"a": 0.0}, 0, now) == ["a"]
 
 
 def test_a_driver_that_got_further_is_never_given_up():
@@ -38,7 +38,7 @@ def test_a_driver_that_got_further_is_never_given_up():
     for _ in range(50):
         rota.ended("a", "lost", "its node failed", progressed=True, now=now)
         now += 1.0
-        assert rota.start({"a": Entry(0)}, 0, now) == ["a"]
+        assert rota.start({"a": 0.0}, 0, now) == ["a"]
 
 
 def test_what_cannot_go_on_is_given_up_at_once_and_what_another_one_drives_never():
