@@ -21,14 +21,13 @@ class Census:
 
     Attributes
     ----------
-    slots, workers
+    slots
         How many there are.
     running
         How many evaluations run, by the uuid of their store.
     """
 
     slots: int
-    workers: int
     running: Mapping[str, int]
 
     @property
@@ -52,7 +51,7 @@ async def _count(scheduler: Scheduler) -> Census:
             if kind == "l2l":
                 store = rest.partition("-")[0]
                 running[store] = running.get(store, 0) + 1
-    return Census(sum(worker.nthreads for worker in workers), len(workers), running)
+    return Census(sum(worker.nthreads for worker in workers), running)
 
 
 def attach(address: str, secured: Tls | None, timeout: float = 10.0) -> Client:

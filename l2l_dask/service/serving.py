@@ -66,7 +66,7 @@ class Serving:
     succession: Succession
     leaving: Leaving | None = None
     _known: Mapping[str, Known] = field(default_factory=dict)
-    _census: Census = field(default_factory=lambda: Census(0, 0, {}))
+    _census: Census = field(default_factory=lambda: Census(0, {}))
     _signalled: int | None = None
 
     def __post_init__(self) -> None:
