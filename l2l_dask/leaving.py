@@ -8,8 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, NamedTuple, cast
 
 import psutil
 from distributed import Status, Worker
@@ -19,11 +18,21 @@ from tornado.ioloop import PeriodicCallback
 from l2l_dask.gate import Gate, Places
 from l2l_dask.walltime import Life, job_end
 
+_NAME = "l2l-post"
 _LOOK = 0.5  # seconds between two looks at the time
 _STEP = 0.1
 _SETTLE = 2.0  # seconds that results have to be fetched, and that the scheduler has to answer
 _PATIENCE = 5.0  # seconds until a thread may count on Dask's knowing that this worker takes no more
+_IDLE = 60.0  # seconds that an experiment may begin nothing, beside what one of its evaluations needs, and still counts
 _ORDERLY = (Status.running, Status.paused)
+
+
+class _Need(NamedTuple):
+    """What an evaluation of an experiment may need, the number of that word, and when it was last said."""
+
+    number: int
+    seconds: float
+    at: float
 
 
 class Post:
@@ -46,7 +55,7 @@ class Post:
         self.gate, self.devices = Gate(), Places()
         self.cutting = False
         self._cuts: dict[str, Callable[[], None]] = {}
-        self._needs: dict[str, tuple[int, float]] = {}
+        self._needs: dict[str, _Need] = {}
         self._untold: list[str] = []
         self._leaving, self._left = False, threading.Event()
         end = job_end(os.environ)
@@ -67,13 +76,23 @@ class Post:
     def expect(self, name: str, number: int, seconds: float) -> float:
         """Take word of what an evaluation of an experiment may need, and return the newest word."""
         known = self._needs.get(name)
-        if known is None or number >= known[0]:
-            self._needs[name] = known = number, seconds
-        return known[1]
+        if known is not None and number < known.number:
+            number, seconds = known.number, known.seconds
+        self._needs[name] = _Need(number, seconds, time.time())
+        return seconds
 
     def may_begin(self, needs: float) -> bool:
         """Tell whether an evaluation may begin that may need so many seconds."""
         return self.life is None or self.life.may_begin(needs, time.time())
+
+    def others_may_begin(self, name: str) -> bool:
+        """Tell whether evaluations of another experiment may begin."""
+        return any(self.may_begin(need.seconds) for other, need in self._active() if other != name)
+
+    def _active(self) -> list[tuple[str, _Need]]:
+        """List the experiments that evaluate here, and what they need; those that last did so if none does now."""
+        known, now = list(self._needs.items()), time.time()
+        return [(name, need) for name, need in known if now - need.at <= need.seconds + _IDLE] or known
 
     def leave(self) -> None:
         """Begin to leave, and return when Dask knows that this worker takes no more; from another thread."""
@@ -81,13 +100,13 @@ class Post:
         self._left.wait(_PATIENCE)
 
     def _look(self) -> None:
-        """Tell new experiments how long this worker lives; leave if an evaluation could not begin any more."""
+        """Tell new experiments how long this worker lives; leave if no evaluation could begin any more."""
         assert self.life is not None
         while self._untold and self._worker.status in _ORDERLY:
             message: dict[str, Any] = {"worker": self._worker.address, "whole": self.life.whole}
             message["left"] = self.life.end - time.time()
             self._worker.log_event(self._untold.pop(), message)
-        if not self.may_begin(max((needs for _, needs in self._needs.values()), default=0.0)):
+        if not self.may_begin(min((need.seconds for _, need in self._active()), default=0.0)):
             self._worker.loop.add_callback(self._leave)
 
     async def _leave(self) -> None:
@@ -161,11 +180,8 @@ def _begun(worker: Worker) -> float:
     return process.create_time()
 
 
-_POSTS: WeakKeyDictionary[Worker, Post] = WeakKeyDictionary()
-
-
 def post_of(worker: Worker) -> Post:
     """Return what the experiments on a worker share; on its event loop."""
-    if worker not in _POSTS:
-        _POSTS[worker] = Post(worker)
-    return _POSTS[worker]
+    if _NAME not in worker.extensions:
+        worker.extensions[_NAME] = Post(worker)
+    return cast(Post, worker.extensions[_NAME])

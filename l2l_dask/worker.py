@@ -6,6 +6,7 @@ import that fails there is a recorded error, never a dead worker.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import os
@@ -21,7 +22,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-from distributed import Reschedule, Worker, WorkerPlugin, get_worker
+from distributed import Reschedule, Worker, WorkerPlugin, get_worker, secede
 
 from l2l_dask.child import Payload
 from l2l_dask.evaluation import Candidate, Evaluation
@@ -31,6 +32,7 @@ from l2l_dask.reports import Point, Report
 
 _PACE = 0.05  # seconds between two messages with reports: what comes meanwhile travels together
 _TOLD = 0.2  # seconds in which a message reaches the scheduler, whatever happens to this worker then
+_AGAIN = 1.0  # seconds for which this worker keeps what it cannot begin: Dask may send it right back
 _DEVICES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
 
@@ -169,22 +171,25 @@ class EvaluationPlugin(WorkerPlugin):
         if not self._post.gate.enter(alone=terms.alone):
             raise Reschedule
         try:
-            if not self._post.may_begin(needs):
-                self._post.leave()
-                raise Reschedule
-            if terms.alone:
-                self._worker.log_event(self.name, {"worker": self._worker.address, "alone": key})
-                time.sleep(_TOLD)
-            return self._evaluate(key, candidates)
+            if self._post.may_begin(needs):
+                if terms.alone:
+                    self._worker.log_event(self.name, {"worker": self._worker.address, "alone": key})
+                    time.sleep(_TOLD)
+                return self._evaluate(key, candidates)
         finally:
             self._post.gate.leave()
+        if self._post.others_may_begin(self.name):
+            secede()  # its slot is theirs
+            time.sleep(_AGAIN)
+        else:
+            self._post.leave()
+        raise Reschedule
 
     def _evaluate(self, key: str, candidates: list[Candidate]) -> list[Evaluation]:
         slot, begun = self._take_slot(), time.time()
         self._at[key] = child = self._all[slot]
         try:
             if key in self._withdrawn:
-                time.sleep(_TOLD)  # the scheduler is about to forget it
                 raise Reschedule
             return [replace(e, worker=self._worker_name) for e in child.evaluate(candidates)]
         except ClosedError as error:
@@ -195,6 +200,8 @@ class EvaluationPlugin(WorkerPlugin):
         finally:
             del self._at[key]
             if key in self._withdrawn:
+                time.sleep(_TOLD)  # the scheduler is about to forget it
+                self._withdrawn.discard(key)
                 child.close()
                 self._all[slot] = self._child(slot)
             self._post.devices.leave(self._gpus(slot))
@@ -295,11 +302,11 @@ def stop(plugin: str, ids: list[int], dask_worker: Worker) -> None:
         cast(EvaluationPlugin, found).stop(ids)
 
 
-def withdraw(plugin: str, keys: list[str], dask_worker: Worker) -> None:
-    """End the evaluation of futures that were given up."""
+async def withdraw(plugin: str, keys: list[str], dask_worker: Worker) -> None:
+    """End the evaluation of futures that were given up; what they started may take a moment to end."""
     found = dask_worker.plugins.get(plugin)
     if found is not None:
-        cast(EvaluationPlugin, found).withdraw(keys)
+        await asyncio.to_thread(cast(EvaluationPlugin, found).withdraw, keys)
 
 
 def evaluate(plugin: str, candidates: bytes, terms: Terms) -> list[Evaluation]:

@@ -36,8 +36,7 @@ _PORT = 8807
     is_flag=True,
     help="Let everybody on this machine in, to stop experiments too: loopback addresses only.",
 )
-@click.option("--open/--no-open", "browse", default=False, help="Whether to open the link in a browser here.")
-def dashboard(folder: Path, port: int | None, address: str, no_token: bool, browse: bool) -> None:
+def dashboard(folder: Path, port: int | None, address: str, no_token: bool) -> None:
     """Watch the experiments below DIR, running or ended, in a browser.
 
     The link that it prints carries a token: who has it sees all that is in DIR, and can pause and stop what runs.
@@ -58,8 +57,6 @@ def dashboard(folder: Path, port: int | None, address: str, no_token: bool, brow
         _say("WARNING: others on this network can read what goes to and fro, the token too: a tunnel is safer")
     for line in tunnel(server.link, server.port):
         _say(line)
-    if browse:
-        server.io_loop.add_callback(click.launch, server.link)
     _run(server, lambda: click.echo(server.link))
 
 

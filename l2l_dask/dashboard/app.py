@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from html import escape
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,6 +23,9 @@ from l2l_dask.dashboard.status import Status
 _log = logging.getLogger(__name__)
 
 Command: TypeAlias = Callable[[Path, str], str]
+_Seen: TypeAlias = tuple[
+    Followed, int, int
+]  # with its incarnation and version: a page reads the one that it was made with
 
 ROUTES = {"/": "experiments", **{f"/{page.slug}": page.slug for page in PAGES}}
 _TICK = 500  # ms
@@ -43,19 +47,23 @@ class Banner:
 
 
 class Viewer:
-    """A page about one store, in one document."""
+    """A page about one store, in one document; the address may name more stores, to compare with."""
 
     def __init__(self, document: Document, slug: str, stores: Stores, command: Command | None) -> None:
         request = getattr(document.session_context, "request", None)
         arguments = request.arguments if request is not None else {}
         given = {name: values[-1].decode("utf-8", "replace") for name, values in arguments.items() if values}
-        self._name = given.pop("store", "")
-        self._arguments, self._stores = given, stores
+        given.pop("store", None)
+        # Each once: its lock is held once.
+        self._names = list(dict.fromkeys(name.decode("utf-8", "replace") for name in arguments.get("store", ()))) or [
+            ""
+        ]
+        self._name, self._arguments, self._stores = self._names[0], given, stores
         self._make = next(page for page in PAGES if page.slug == slug)
         self._page: Page | None = None
-        self._incarnation = self._version = -1
+        self._seen: list[_Seen] = []
         self._broken = ""
-        self._followed: Followed | None = None
+        self._followed: dict[str, Followed] = {}
         self.banner = Banner()
         self._holder = Column(name="page", sizing_mode="stretch_width")
         by = "" if request is None else str(getattr(request, "remote_ip", "") or "")
@@ -63,80 +71,95 @@ class Viewer:
         for root in (self.banner.root, self._status.root, self._holder):
             document.add_root(root)
         document.title = f"{self._name}: {self._make.title}"
-        document.template_variables.update(slug=slug, store=self._name, heading=self._name or "no experiment")
+        document.template_variables.update(
+            slug=slug, store=self._name, heading=", ".join(self._names) or "no experiment"
+        )
 
     @property
     def missing(self) -> bool:
-        return self._followed is None
+        return self._name not in self._followed
 
     def begin(self) -> None:
-        """Find the store, or say that there is none."""
-        if self._followed is None:
-            self._followed = self._stores.follow(self._name)
-        if self._followed is None:
-            named = f"no experiment {self._name!r}" if self._name else "no experiment in this address (?store=NAME)"
-            self.banner.say(f"there is {named} below {self._stores.root}; choose one among the experiments")
-        else:
-            self._stores.watch(self._followed)
-            self._tell(self._followed)
+        """Find the stores, or say which there are not."""
+        for name in self._names:
+            before = self._followed.get(name)
+            found = self._stores.follow(name) if before is None else self._stores.watch(before)
+            if found is not None:
+                self._followed[name] = found
+        self._tell()
 
     async def tick(self) -> None:
         """Show what is new."""
         self.begin()
-        followed = self._followed
-        if followed is None or not followed.ready:
+        shown = [found for name in self._names if (found := self._followed.get(name)) is not None and found.ready]
+        if not shown or shown[0].name != self._name:
             return
-        if (self._incarnation, self._version) != (followed.incarnation, followed.version):
-            if self._page is None or self._incarnation != followed.incarnation:
-                await self._open(followed)
+        now = _seen(shown)
+        if now != self._seen:
+            if self._page is None or [each[:2] for each in now] != [each[:2] for each in self._seen]:
+                await self._open(shown)
             else:
-                self._update(followed, self._page)
-        self._tell(followed)
+                self._update(shown, self._page, now)
+        self._tell()
 
-    def _tell(self, followed: Followed) -> None:
-        if followed.ready:
+    def _tell(self) -> None:
+        known = list(self._followed.values())
+        followed = self._followed.get(self._name)
+        if followed is not None and followed.ready:
             self._status.show(followed)
-        waiting = "" if followed.ready else f"reading {self._name} ..."
-        self.banner.say(followed.problem or self._broken or waiting)
+        wrong = [each.problem for each in known if each.problem] + [self._broken] * bool(self._broken)
+        for name in self._names:
+            if name not in self._followed:
+                named = f"no experiment {name!r}" if name else "no experiment in this address (?store=NAME)"
+                wrong.append(f"there is {named} below {self._stores.root}; choose one among the experiments")
+        wrong += [f"reading {each.name} ..." for each in known if not each.ready]
+        self.banner.say(wrong[0] if wrong else "")
 
-    async def _open(self, followed: Followed) -> None:
+    async def _open(self, shown: list[Followed]) -> None:
         """Make the page, in another thread: it takes a while, and others are served here."""
-        made = await asyncio.get_running_loop().run_in_executor(None, self._made, followed)
-        if made is not None:
-            self._page = made
-            self._holder.children = [made.root]
+        made = await asyncio.get_running_loop().run_in_executor(None, self._made, shown)
+        self._page = made  # without one, what was shown before is not to be fed another store
+        self._holder.children = [made.root] if made is not None else []
 
-    def _made(self, followed: Followed) -> Page | None:
-        with followed.still:
-            self._incarnation, self._version = followed.incarnation, followed.version
+    def _made(self, shown: list[Followed]) -> Page | None:
+        with ExitStack() as still:
+            for each in sorted(shown, key=lambda each: each.name):  # in one order: no two wait for each other
+                still.enter_context(each.still)
+            self._seen = _seen(shown)
             try:
-                made = self._make(followed, self._arguments)
+                made = self._make(shown[0], self._arguments, shown[1:])
             except Exception as error:
-                self._fail(followed, error)
+                self._fail(shown[0], error)
                 return None
         self._broken = ""
         return made
 
-    def _update(self, followed: Followed, page: Page) -> None:
-        if not followed.still.acquire(blocking=False):
-            return  # next time
+    def _update(self, shown: list[Followed], page: Page, now: list[_Seen]) -> None:
         began = time.monotonic()
-        try:
-            change = followed.since(self._version)
-            self._version = followed.version
-            page.update(change)
-            self._broken = ""
-        except Exception as error:
-            self._fail(followed, error)
-        finally:
-            followed.still.release()
+        with ExitStack() as still:
+            for each in shown:
+                if not each.still.acquire(blocking=False):
+                    return  # next time
+                still.callback(each.still.release)
+            if now != _seen(shown):
+                return  # it may be another store by now
+            self._seen = now
+            try:
+                page.update()
+                self._broken = ""
+            except Exception as error:
+                self._fail(shown[0], error)
         took = time.monotonic() - began
         if took > _SLOW:
-            _log.warning("page %s of %s took %.2f s", self._make.slug, followed.store, took)
+            _log.warning("page %s of %s took %.2f s", self._make.slug, shown[0].store, took)
 
     def _fail(self, followed: Followed, error: Exception) -> None:
         _log.error("page %s of %s", self._make.slug, followed.store, exc_info=error)
         self._broken = f"this page cannot show the experiment: {type(error).__name__}: {error}"
+
+
+def _seen(shown: list[Followed]) -> list[_Seen]:
+    return [(each, each.incarnation, each.version) for each in shown]
 
 
 class Overview:

@@ -6,18 +6,15 @@ import logging
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial, reduce
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
 from l2l_dask.dashboard.summary import Summary, stamp, summed_up
 from l2l_dask.errors import L2LError
-from l2l_dask.trajectory import Change, Following, Trajectory
+from l2l_dask.trajectory import Following, Trajectory
 from l2l_dask.trajectory.layout import stores_below
 
 _log = logging.getLogger(__name__)
@@ -28,7 +25,6 @@ _SHARE = 0.2  # of the time that one store may take, however large it is
 _WATCHED = 5.0  # seconds for which an interest counts,
 _KEPT = 300.0  # and for which what was read is kept without one
 _MOST_KEPT = 400_000_000  # bytes, of what nobody looks at
-_CHANGES = 256
 T = TypeVar("T")
 
 
@@ -61,7 +57,6 @@ class Followed:
         self.asked = time.monotonic()
         self._following = Following(store)
         self._trajectory: Trajectory | None = None
-        self._changes: deque[Change] = deque(maxlen=_CHANGES)
         self.still = threading.Lock()
         self._lock, self._looked, self._took, self._summed = threading.Lock(), -math.inf, 0.0, 0
         self._shared: dict[Any, Any] = {}
@@ -87,13 +82,6 @@ class Followed:
         """Whether more is to come."""
         return self._trajectory is None or bool(self.problem) or self._trajectory.state in LIVE
 
-    def since(self, version: int) -> Change:
-        """Tell what changed after a version."""
-        changes = [change for change in list(self._changes) if change.version > version]
-        if not changes or changes[0].version > version + 1:
-            return Change(self.version, 0, np.empty(0, np.int64))
-        return reduce(Change.then, changes)
-
     def once(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call ``function(trajectory, *arguments)``, once in a version for all viewers."""
         key = (function, arguments)
@@ -113,7 +101,7 @@ class Followed:
             try:
                 news, problem = self._following.read(), ""
                 with self.still:
-                    self._take(self._following.apply(news), self._following.trajectory)
+                    self._take(self._following.apply(news).version, self._following.trajectory)
             except L2LError as error:
                 problem = str(error)
             except Exception as error:  # whatever is in the folder: the server goes on
@@ -125,16 +113,14 @@ class Followed:
             self._looked = time.monotonic()
             self._took = self._looked - began
 
-    def _take(self, change: Change, trajectory: Trajectory) -> None:
+    def _take(self, version: int, trajectory: Trajectory) -> None:
         before, self._trajectory = self._trajectory, trajectory
-        if change.version == self.version:
+        if version == self.version:
             return
         if before is not None and trajectory.experiment != before.experiment:
-            self._changes.clear()
             self._shared = {}
             self.incarnation += 1
-        self._changes.append(change)
-        self.version = change.version
+        self.version = version
 
     def _sum_up(self) -> None:
         """Bring the summary up to date: nobody but this thread changes what it is made from."""
@@ -186,14 +172,17 @@ class Stores:
                     return None
                 self._followed[name] = Followed(store, name)
             found = self._followed[name]
-        self.watch(found)
-        return found
+        return self.watch(found)
 
-    def watch(self, followed: Followed) -> None:
-        """Note that somebody looks at a store, so that it goes on to be read."""
-        followed.asked = time.monotonic()
-        self._followed.setdefault(followed.name, followed)
+    def watch(self, followed: Followed) -> Followed:
+        """Note that somebody looks at a store, and return the one that goes on to be read.
+
+        That is another one if this was dropped, and somebody else asked for its name since.
+        """
+        kept = self._followed.setdefault(followed.name, followed)
+        kept.asked = time.monotonic()
         self._wake.set()
+        return kept
 
     def overview(self) -> dict[str, Summary]:
         """Return the summaries of all stores; those that change are renewed for as long as somebody asks."""

@@ -11,16 +11,14 @@ from bokeh.models.annotations import Legend, LegendItem
 from bokeh.plotting import figure
 from numpy.typing import NDArray
 
+from l2l_dask.dashboard.pages._common import is_logarithmic
+from l2l_dask.dashboard.theme import BLUE, GREY, ORANGE, new_figure
 from l2l_dask.evaluation import Status
 from l2l_dask.optimizee import Target
 from l2l_dask.trajectory import Trajectory
 
-# Okabe and Ito's colours, told apart by all readers.
-BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#999999"
-
 MOST_POINTS = 10_000
 _MOST_VECTORS = 3_000  # points; beyond, a vector graphic gets slow
-_LOG_SPAN = 100.0
 
 
 def fitness(trajectory: Trajectory, objective: int = 0) -> figure:
@@ -36,13 +34,13 @@ def fitness(trajectory: Trajectory, objective: int = 0) -> figure:
     shown = thinned(len(values))
     o = trajectory.objectives[objective]
     count = "" if len(shown) == len(values) else f", {len(shown)} of {len(values)} shown"
-    plot = _figure(
-        title=f"{o.name} ({o.direction.removesuffix('e')}ed{count})",
-        x="evaluation",
-        y=o.name,
-        log=spans_decades(values * sign),
+    plot = new_figure(
+        f"{o.name} ({o.direction.removesuffix('e')}ed{count})",
+        "evaluation",
+        o.name,
+        y_axis_type="log" if is_logarithmic(values * sign) else "linear",
+        output_backend="svg" if len(shown) <= _MOST_VECTORS else "canvas",
     )
-    plot.output_backend = "svg" if len(shown) <= _MOST_VECTORS else "canvas"
     points = ColumnDataSource({"number": number[shown], "fitness": values[shown] * sign, "id": ids[shown]})
     steps = ColumnDataSource(_corners(number, best * sign))
     each = plot.scatter("number", "fitness", source=points, size=4, color=BLUE, alpha=0.35)
@@ -55,7 +53,7 @@ def fitness(trajectory: Trajectory, objective: int = 0) -> figure:
 def trace(name: str, values: NDArray[np.floating], target: Target | None, title: str) -> figure:
     """Plot a saved one-dimensional array over what it should look like."""
     axis = target or Target(values)
-    plot = _figure(title=title, x=axis.step_label, y=axis.label or name)
+    plot = new_figure(title, axis.step_label, axis.label or name, output_backend="svg")
     items = []
     if target is not None:
         x = np.arange(len(target.values)) * target.step
@@ -71,11 +69,6 @@ def thinned(n: int, most: int = MOST_POINTS) -> NDArray[np.intp]:
     return np.arange(n) if n <= most else np.linspace(0, n - 1, most).round().astype(np.intp)
 
 
-def spans_decades(values: NDArray[np.floating]) -> bool:
-    """Tell whether a logarithmic axis serves: all positive, over more than two decades."""
-    return bool(len(values) and values.min() > 0 and values.max() / values.min() > _LOG_SPAN)
-
-
 def _corners(number: NDArray[np.int_], best: NDArray[np.floating]) -> dict[str, Any]:
     """Keep where the best changes, and the end."""
     if not len(best):
@@ -83,22 +76,6 @@ def _corners(number: NDArray[np.int_], best: NDArray[np.floating]) -> dict[str, 
     keep = np.flatnonzero(np.diff(best, prepend=np.nan) != 0)
     keep = np.union1d(keep, [len(best) - 1])
     return {"number": number[keep], "best": best[keep]}
-
-
-def _figure(*, title: str, x: str, y: str, log: bool = False) -> figure:
-    options: dict[str, Any] = {
-        "title": title,
-        "x_axis_label": x,
-        "y_axis_label": y,
-        "y_axis_type": "log" if log else "linear",
-        "height": 360,
-        "sizing_mode": "stretch_width",
-        "tools": "pan,box_zoom,wheel_zoom,save,reset",
-        "output_backend": "svg",
-    }
-    plot = figure(**options)
-    plot.toolbar.logo = None
-    return plot
 
 
 def _legend(plot: figure, items: Sequence[tuple[str, Any]], location: Any = "top_right") -> None:

@@ -77,8 +77,8 @@ class Status:
         if name not in ("stop", "keep"):
             what = "stop" if name == "really" else name
             try:
-                note(followed.store, what, self._by)
                 self._say(self._command(followed.store, what))
+                note(followed.store, what, self._by)  # what was refused is not on record
             except L2LError as error:
                 self._say(str(error))
         self._offer(followed.trajectory.state)

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -38,10 +39,12 @@ class Driving:
         The experiment's.
     channel
         The socket to the service.
+    on_gone
+        Called when the service is gone: what is driven ends then, but may take its time.
     """
 
-    def __init__(self, store: Path, channel: socket.socket) -> None:
-        self._store, self._to_be_paused = store, False
+    def __init__(self, store: Path, channel: socket.socket, on_gone: Callable[[], None] = lambda: None) -> None:
+        self._store, self._on_gone, self._to_be_paused = store, on_gone, False
         self._quota, self._grant = 0, Grant()
         self._executor: Shared | None = None
         self._said: dict[str, Any] = {}
@@ -83,9 +86,7 @@ class Driving:
         """Do what the service says; without it there are no workers either."""
         if message is None:
             message = {"leave": "its service is gone"}
-            end = threading.Timer(_LAST, os._exit, (1,))
-            end.daemon = True
-            end.start()
+            self._on_gone()
         self._quota = int(message.get("quota", self._quota))
         self._grant.leave = str(message.get("leave", self._grant.leave))
         self._use_quota()
@@ -118,6 +119,13 @@ class Driving:
             self._channel.send(said)
 
 
+def _end_soon() -> None:
+    """End this process, however it goes on."""
+    end = threading.Timer(_LAST, os._exit, (1,))
+    end.daemon = True
+    end.start()
+
+
 def main() -> None:
     """Drive the store that the command line names, for the service at the other end of a socket."""
     descriptor, epoch, root, name = sys.argv[1:]
@@ -126,7 +134,7 @@ def main() -> None:
             signal.signal(number, signal.SIG_IGN)
     logging.basicConfig(format="%(asctime)s %(name)s: %(message)s")
     here = place.Place(Path(root))
-    driving = Driving(here.root / f"{name}.zarr", socket.socket(fileno=int(descriptor)))
+    driving = Driving(here.root / f"{name}.zarr", socket.socket(fileno=int(descriptor)), _end_soon)
     how = driving.run(place.read(here.connection(int(epoch))))
     raise SystemExit(0 if how in ("ended", "left") else 1)
 

@@ -52,12 +52,6 @@ class Change:
     first: int
     ids: Ids
 
-    def then(self, later: Change) -> Change:
-        """Join this change with one that came after it."""
-        first = min(self.first, later.first)
-        ids = np.union1d(self.ids, later.ids)
-        return Change(later.version, first, ids[ids < first])
-
 
 @dataclass(frozen=True)
 class _Opened:

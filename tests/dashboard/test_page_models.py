@@ -2,18 +2,19 @@
 
 import base64
 import re
-from types import SimpleNamespace
 from urllib.parse import unquote
 
 import numpy as np
 import pytest
 from bokeh.document import Document
-from bokeh.models import Div, GlyphRenderer, HoverTool, MultiChoice, TableColumn
+from bokeh.models import Div, GlyphRenderer, HoverTool, LinearScale, LogScale, MultiChoice, TableColumn
 
 from l2l_dask import Real, Space
 from l2l_dask.dashboard.data_table import select
 from l2l_dask.dashboard.importance import importance
 from l2l_dask.dashboard.pages import PAGES, Individuals, Parameters, Search, Workers, _course
+from l2l_dask.dashboard.pages._axis import Axis
+from l2l_dask.dashboard.pages._common import is_logarithmic
 from l2l_dask.dashboard.pages._surface import _SMOOTH
 from l2l_dask.errors import ConfigError
 from l2l_dask.evaluation import Status
@@ -38,9 +39,6 @@ class Still:
         if key not in self._shared:
             self._shared[key] = function(self.trajectory, *arguments)
         return self._shared[key]
-
-
-CHANGE = SimpleNamespace(version=2, first=0, ids=np.empty(0, int))
 
 
 def _with(t, record):
@@ -83,13 +81,13 @@ def test_a_page_shows_a_search_that_has_hardly_begun(made, page, n):
     followed.see(_with(whole, type(whole.record)({k: v[:n] for k, v in whole.record.columns.items()})))
     shown = page(followed, {})
     followed.see(whole)
-    shown.update(CHANGE)
+    shown.update()
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_nan_infinite_and_huge_fitness_reach_no_plot(made, page):
     shown = page(made("odd", 2000, odd=True, rich=True, objectives=2), {})
-    shown.update(CHANGE)
+    shown.update()
     for renderer in models(shown, GlyphRenderer):
         for values in renderer.data_source.data.values():
             numbers = np.asarray(values)
@@ -186,6 +184,39 @@ def test_what_a_range_chooses_is_what_its_link_to_the_table_filters(made):
     np.testing.assert_array_equal(select(followed.trajectory, where), chosen)
 
 
+def test_the_link_to_the_table_names_those_that_were_chosen_elsewhere_after_a_range(made):
+    page = Parameters(made("many", 5000), {})
+    page._parallel.brush(0.8, 1.2, 0.5, 0.75)
+    page._each.sample.source.selected.indices = list(range(60))
+    assert "60 of 5,000 individuals chosen." in page._parallel._said.text
+    assert "filter=" not in page._parallel._said.text
+    assert page._parallel.ranges == {}
+    assert page._parallel._brushes.data["left"] == []
+
+
+def test_the_filter_of_a_range_is_as_exact_as_the_range(made):
+    axis = Axis(made().trajectory, 0)
+    low, high = axis.value(1 / 3), axis.value(2 / 3)
+    assert axis.within(1 / 3, 2 / 3) == f'"tau" >= {low!r} and "tau" <= {high!r}'
+
+
+def test_turning_the_pages_of_parameters_leaves_nothing_behind(made):
+    page = Parameters(made("wide", 200, space=Space({"w": Real(-1, 1, shape=(250,))})), {})
+    joined = len(page.selection._sources)
+    for number in (2, 32, 1):
+        page._each._number.value = number
+        assert len(page._each.sample.source.data) == 2 + len(page._each.axes)
+    assert len(page.selection._sources) == joined
+
+
+def test_the_best_by_the_objective_that_is_shown_are_drawn(made):
+    followed = made("objectives", 5000, objectives=3)
+    page = Parameters(followed, {})
+    page._objective.value = "2"
+    best = np.argsort(np.where(np.isnan(followed.trajectory.cost[:, 2]), np.inf, followed.trajectory.cost[:, 2]))
+    assert set(best[:100].tolist()) <= set(page._each.sample.source.data["id"].tolist())
+
+
 def test_hundreds_of_parameters_come_in_pages(made):
     page = Parameters(made("wide", 200, space=Space({"w": Real(-1, 1, shape=(250,))})), {})
     assert len(page._each._place.children) == 8
@@ -218,6 +249,80 @@ def test_the_importance_finds_the_parameter_that_matters_and_says_what_it_is_bas
     assert len(saved(page._matters.root.children[-1])) == 5
     with pytest.raises(ConfigError, match="at least 30"):
         importance(made("few", 10, objectives=2, generation=5).trajectory)
+
+
+def of_rows(t, n, **columns):
+    """Return the first rows of a trajectory, with other columns."""
+    return _with(t, type(t.record)({name: values[:n] for name, values in (t.record.columns | columns).items()}))
+
+
+@pytest.mark.parametrize("page", [Search, Parameters])
+def test_the_axes_of_fitness_follow_it_to_another_scale(made, page):
+    followed = made("two", 3000, objectives=2, generation=100)
+    whole = followed.trajectory
+    wide = np.geomspace(1, 1e4, 3000)[:, None] * [1, 1]
+
+    def scales(shown):
+        if page is Parameters:
+            return {type(plot.y_scale) for plot in shown._each._place.children}
+        (fitness, generations, distribution), (pairs, _) = shown._plots, shown._pareto._place.children
+        found = fitness.y_scale, generations.y_scale, distribution.x_scale, pairs.x_scale, pairs.y_scale
+        return {type(scale) for scale in found}
+
+    followed.see(of_rows(whole, 0))
+    shown = page(followed, {})
+    for fitness, scale in ((wide, LogScale), (wide - 10, LinearScale)):
+        followed.see(of_rows(whole, 3000, fitness=fitness))
+        shown.update()
+        assert scales(shown) == {scale}
+
+
+def test_plots_of_generations_come_with_the_first(made):
+    followed = made("gens", 1000, generation=100)
+    whole = followed.trajectory
+    followed.see(of_rows(whole, 0))
+    del followed.trajectory.record.columns["generation"]
+    search, workers = Search(followed, {}), Workers(followed, {})
+    assert (len(search._plots), workers._waits) == (2, None)
+    followed.see(whole)
+    search.update()
+    workers.update()
+    assert len(search._plots) == 3
+    assert workers._waits.title.text.startswith("Waiting ")
+
+
+def test_the_unit_of_time_grows_with_the_search(made):
+    followed = made()
+    whole = followed.trajectory
+    followed.see(of_rows(whole, 10))
+    search, workers = Search(followed, {}), Workers(followed, {})
+    assert (search._unit, workers._unit) == ("s", "s")
+    followed.see(whole)
+    search.update()
+    workers.update()
+    assert (search._unit, workers._unit) == ("min", "min")
+    assert workers._gantt.xaxis[0].axis_label == "time (min)"
+    t, data = followed.trajectory, workers._intervals.data
+    start = t.record["started"][data["id"]] - np.nanmin(t.record["submitted"])
+    np.testing.assert_allclose(data["left"], start / 60)
+
+
+def test_durations_get_a_logarithmic_axis_when_they_span_decades(made):
+    followed = made()
+    whole = followed.trajectory
+    took = np.geomspace(0.1, 50, len(whole))
+    page = Workers(followed, {})
+    assert isinstance(page._durations.x_scale, LinearScale)
+    followed.see(of_rows(whole, len(whole), finished=whole.record["started"] + took))
+    page.update()
+    assert isinstance(page._durations.x_scale, LogScale)
+
+
+def test_the_best_so_far_of_other_stores_is_drawn_beside(made):
+    page = Search(made(), {}, [made("gens", 1000, generation=100)])
+    assert [source.data["number"][-1] for source in page._best] == [500, 1000]
+    labels = [item.label.value for item in page._plots[0].legend[0].items]
+    assert labels[1:] == ["best so far of a.zarr", "best so far of gens.zarr"]
 
 
 def test_the_timeline_names_workers_and_what_became_of_each_evaluation(made):
@@ -255,3 +360,11 @@ def test_an_id_in_the_address_opens_that_individual_with_what_it_saved(made):
 @pytest.mark.parametrize("typed", ["x", "-1", "99999999999999", "1;2", "⁷", ""])
 def test_ids_in_the_address_that_are_none_are_let_be(made, typed):
     assert Individuals(made(), {"id": typed})._details.id is None
+
+
+@pytest.mark.parametrize(
+    ("values", "logarithmic"),
+    [([1, 1000], True), ([1, 50], False), ([0, 1000], False), ([-1, 1000], False), ([], False), ([5], False)],
+)
+def test_a_logarithmic_axis_is_for_positive_values_over_decades(values, logarithmic):
+    assert is_logarithmic(np.array(values, float)) is logarithmic

@@ -200,14 +200,6 @@ def test_thinning_keeps_both_ends_and_no_more_than_serve(n, expected):
         assert (kept[0], kept[-1]) == (0, n - 1)
 
 
-@pytest.mark.parametrize(
-    ("values", "logarithmic"),
-    [([1, 1000], True), ([1, 50], False), ([0, 1000], False), ([-1, 1000], False), ([], False), ([5], False)],
-)
-def test_a_logarithmic_axis_is_for_positive_values_over_decades(values, logarithmic):
-    assert plots.spans_decades(np.array(values, float)) is logarithmic
-
-
 def test_parameters_of_every_kind_are_shown(run):
     space = Space(
         {

@@ -5,6 +5,7 @@ import itertools
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -16,6 +17,7 @@ from l2l_dask.evaluating import Where
 from l2l_dask.evaluation import Candidate, Status
 from l2l_dask.executors import dask as under_test
 from l2l_dask.executors.dask import Dask
+from l2l_dask.leaving import post_of
 from l2l_dask.walltime import LEAVING
 
 
@@ -82,6 +84,30 @@ def drive(executor, candidates, ended):
             ended |= {e.id: e for e in executor.collect(0.1)}
 
 
+def candidates(seconds, first=0):
+    return (Candidate(id, {"x": seconds}, 1) for id in itertools.count(first))
+
+
+def tire(client):
+    """Let workers be ready for long: nothing that needs more than the rest of their lives begins there any more."""
+
+    def tire(dask_worker):
+        post = post_of(dask_worker)
+        post.life = replace(post.life, ready=post.life.begin - 1000)
+
+    client.run(tire)
+
+
+def visits(client, executor):
+    """Count how often an executor's futures went to a worker."""
+    prefix = f"{executor._plugin}-"
+    return client.run_on_scheduler(
+        lambda dask_scheduler: sum(
+            str(t.key).startswith(prefix) and t.finish == "processing" for t in dask_scheduler.transition_log
+        )
+    )
+
+
 def job_end(cluster, seconds):
     """Choose an end for a worker that can begin something so many seconds before it, at least."""
     return time.time() + cluster.patience + seconds
@@ -132,7 +158,8 @@ def test_an_evaluation_that_a_worker_could_not_end_goes_to_another_and_an_idle_w
     ready(client, 1)
     executor = start(timeout=60.0)
     executor.submit([Candidate(0, {"x": 4.0}, 1)])
-    time.sleep(2.0)  # more than a tenth of its life
+    empty_cluster.wait_until(begun)
+    tire(client)
     executor.submit([Candidate(1, {"x": 0.1}, 1)])
     empty_cluster.wait_until(lambda: executor.slots == 0, 1.9)
     assert task_states(client) == ["no-worker", "processing"]
@@ -145,6 +172,28 @@ def test_an_evaluation_that_a_worker_could_not_end_goes_to_another_and_an_idle_w
     assert idle.wait(end + 2 - time.time()) == 0
     assert [id for id, _, _ in begun()] == [0, 1]
     assert [record.message[:37] for record in caplog.records] == ["an evaluation may take 60 s (timeout)"]
+
+
+def test_long_evaluations_of_one_experiment_leave_a_worker_to_the_short_ones_of_another_and_do_not_come_back_in_a_spin(
+    empty_cluster, client, start, begun
+):
+    end = job_end(empty_cluster, LEAVING + 12)
+    old = empty_cluster.start_worker(1, L2L_JOB_END=str(end))
+    ready(client, 1)
+    short, long = start(), start(timeout=1000.0)
+    ended = {}
+    drive(short, [Candidate(0, {"x": 0.1}, 1)], ended)
+    tire(client)
+    long.submit([Candidate(1000, {"x": 0.1}, 1)])
+    looked = time.monotonic()
+    drive(short, itertools.takewhile(lambda _: time.monotonic() < looked + 3, candidates(0.1, 1)), ended)
+    assert old.poll() is None
+    assert len(ended) > 10
+    assert 2 <= visits(client, long) <= 5
+    empty_cluster.start_worker(1)
+    assert collected(long, 1)[1000].status is Status.DONE
+    assert [id for id, _, _ in begun()].count(1000) == 1
+    assert old.wait(end - time.time()) == 0
 
 
 def test_what_its_job_ended_is_evaluated_elsewhere_unless_no_job_is_long_enough(

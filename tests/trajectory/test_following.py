@@ -3,7 +3,6 @@
 import os
 import shutil
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -293,11 +292,3 @@ def test_what_is_followed_cannot_be_written(store, go_on):
     followed.update()
     with pytest.raises(ValueError, match="read-only"):
         followed.trajectory.record["fitness"][:] = 0
-
-
-def test_changes_are_joined_to_one():
-    one = following.Change(3, 10, np.array([1, 4]))
-    other = following.Change(4, 12, np.array([4, 8, 11]))
-    joined = one.then(other)
-    assert (joined.version, joined.first, joined.ids.tolist()) == (4, 10, [1, 4, 8])
-    assert one.then(replace(other, first=0, ids=np.array([], int))).ids.tolist() == []

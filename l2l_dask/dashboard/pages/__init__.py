@@ -12,7 +12,7 @@ A page belongs to one viewer's document. It holds Bokeh models and does no I/O: 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from l2l_dask.dashboard.pages.individuals import Individuals
@@ -22,7 +22,6 @@ from l2l_dask.dashboard.pages.workers import Workers
 
 if TYPE_CHECKING:
     from l2l_dask.dashboard.followed import Followed
-    from l2l_dask.trajectory.following import Change
 
 
 class Page(Protocol):
@@ -44,7 +43,7 @@ class Page(Protocol):
     @property
     def root(self) -> Any: ...
 
-    def __init__(self, followed: Followed, arguments: Mapping[str, str]) -> None:
+    def __init__(self, followed: Followed, arguments: Mapping[str, str], others: Sequence[Followed] = ()) -> None:
         """Make the page of one viewer, on a thread of its own.
 
         Parameters
@@ -53,9 +52,11 @@ class Page(Protocol):
             The store: it can be read at this moment, and ``followed.trajectory`` may have no rows yet.
         arguments
             Of the address beside the store, say ``{"id": "17"}``: anybody may have typed them.
+        others
+            More stores that the address names, which can be read too: a page may compare them.
         """
 
-    def update(self, change: Change) -> None:
+    def update(self) -> None:
         """Show what changed since the last call (or since the page was made): ``followed.trajectory`` is the new one.
 
         It is called when there is something new alone, at most twice a second, on the server's only thread: it must

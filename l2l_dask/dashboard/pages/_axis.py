@@ -101,8 +101,8 @@ class Axis:
                 if picked
                 else ""
             )
-        parts = [f"{name} >= {self.value(low):.6g}"] if low > 0 else []
-        parts += [f"{name} <= {self.value(high):.6g}"] if high < 1 else []
+        parts = [f"{name} >= {float(self.value(low))!r}"] if low > 0 else []
+        parts += [f"{name} <= {float(self.value(high))!r}"] if high < 1 else []
         return " and ".join(parts)
 
 

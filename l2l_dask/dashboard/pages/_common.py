@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -23,7 +23,6 @@ from l2l_dask.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from l2l_dask.dashboard.followed import Followed
-    from l2l_dask.trajectory.following import Change
 
 DOTS, BEST, CHOSEN, QUIET = theme.SKY, theme.ORANGE, theme.VERMILLION, theme.GREY
 STATUS_COLOURS = {
@@ -187,10 +186,6 @@ class Selection:
 
         source.selected.on_change("indices", chosen)
 
-    def leave(self, source: ColumnDataSource) -> None:
-        """Take part no more."""
-        self._sources = [other for other in self._sources if other is not source]
-
     def listen(self, listener: Callable[[Ids], None]) -> None:
         """Call when the choice changes."""
         self._listeners.append(listener)
@@ -306,13 +301,15 @@ class StorePage:
     ----------
     arguments
         Of the address: ``id``, individuals that are chosen at first, with commas between them.
+    others
+        More stores, to compare with.
     """
 
     title: ClassVar[str] = ""
     slug: ClassVar[str] = ""
 
-    def __init__(self, followed: Followed, arguments: Mapping[str, str]) -> None:
-        self.followed, self.arguments = followed, arguments
+    def __init__(self, followed: Followed, arguments: Mapping[str, str], others: Sequence[Followed] = ()) -> None:
+        self.followed, self.arguments, self.others = followed, arguments, others
         self.selection = Selection()
         self.selection.ids = self._named(arguments.get("id", ""))
         self.root = column(self.build(), sizing_mode="stretch_width", name=self.slug)
@@ -363,6 +360,6 @@ class StorePage:
         """Make the models of the page."""
         raise NotImplementedError
 
-    def update(self, change: Change) -> None:
+    def update(self) -> None:
         """Bring them up to date."""
         raise NotImplementedError

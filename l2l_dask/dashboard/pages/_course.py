@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from l2l_dask.dashboard.data_workers import began
 from l2l_dask.dashboard.pages import _common as common
 from l2l_dask.evaluation import Ids
 from l2l_dask.pareto import non_dominated
@@ -60,7 +61,7 @@ class Course:
         if (np.diff(told[new]) < 0).any():
             new = new[np.argsort(told[new], kind="stable")]
         if not self.ended:
-            self.began = _began(t)
+            self.began = began(t)
         number = np.arange(self.ended + 1, self.ended + len(new) + 1)
         self.number[new] = number
         self.ended += len(new)
@@ -71,12 +72,6 @@ class Course:
             best.follow(t.cost[new, k], number, np.maximum(seconds, 0.0))
         if self.front is not None:
             self.front.follow(t, new, self.ended)
-
-
-def _began(t: Trajectory) -> float:
-    times = np.stack([t.record["submitted"][:1000], t.record["started"][:1000]])
-    times = times[np.isfinite(times)]
-    return float(times.min()) if len(times) else 0.0
 
 
 _at_work = threading.Lock()  # pages are made on threads of their own

@@ -46,6 +46,7 @@ class Parallel:
         self._clear.on_click(self.clear)
         self._said: Div = common.words()
         self.ranges: dict[int, tuple[float, float]] = {}
+        self._held: Ids = np.empty(0, dtype=np.int64)  # in the ranges, when they were drawn
         self._drawn: tuple[int, ...] = ()
         self._plot = self._make()
         page.selection.join(self._lines)
@@ -148,7 +149,8 @@ class Parallel:
             self.ranges[i] = (max(bottom, 0.0), min(top, 1.0))
         self._show_ranges()
         if self.ranges:
-            self._page.selection.choose(self.inside())
+            self._held = self.inside()
+            self._page.selection.choose(self._held)
 
     def clear(self) -> None:
         """Take all ranges away."""
@@ -182,6 +184,9 @@ class Parallel:
 
     def _tell(self) -> None:
         chosen = self._page.selection.ids
+        if self.ranges and not np.array_equal(chosen, self._held):  # others were chosen elsewhere
+            self.ranges = {}
+            self._show_ranges()
         if not len(chosen):
             common.say(self._said, "Draw a box across one axis or several to choose the individuals inside; more boxes "
                        "narrow the choice. Inactive parameters pass below their axis.")  # fmt: skip

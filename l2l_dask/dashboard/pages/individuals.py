@@ -127,7 +127,7 @@ class Individuals(common.StorePage):
         first = [name for name in (self._id, self._status) if name in chosen]
         return first + [name for name in chosen if name not in first]
 
-    def update(self, change: Any) -> None:  # noqa: ARG002
+    def update(self) -> None:
         """Renew the table if that is quick; else offer it: rows that jump about cannot be read."""
         t = self.trajectory
         self._columns = data.columns(t)

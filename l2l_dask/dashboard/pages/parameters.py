@@ -56,10 +56,13 @@ class Parameters(common.StorePage):
         """Which of the objectives is shown."""
         return int(self._objective.value)
 
-    def update(self, change: Any) -> None:  # noqa: ARG002
+    def update(self) -> None:
         self._parallel.refresh()
-        self._each.refresh()
-        self._surface.refresh()
+        if self.followed.once(Axis, -1 - self.objective).log != self._each.fitness.log:
+            self._show()  # a figure keeps its scales
+        else:
+            self._each.refresh()
+            self._surface.refresh()
 
     def _show(self) -> None:
         self._each.make()
@@ -77,6 +80,7 @@ class Each:
         common.when(self._number, "value", self.make)
         self._said = common.words()
         self._place = common.flow()
+        self.sample = common.Sample(self._columns, page.selection, _MOST_DOTS)
         save = common.download(f"{page.store}-parameters.csv", self._table)
         self.root = column(self._number, self._said, self._place, save, sizing_mode="stretch_width")
         self.make()
@@ -86,15 +90,15 @@ class Each:
         t = self._page.trajectory
         first = (min(max(int(self._number.value or 1), 1), self._pages) - 1) * _AT_ONCE
         self.axes = [Axis(t, j) for j in range(first, min(first + _AT_ONCE, t.space.dim))]
-        self.sample = common.Sample(self._columns, self._page.selection, _MOST_DOTS)
-        self.refresh()
-        fitness = Axis(t, -1 - self._page.objective)
-        self._place.children = [self._plot(k, axis, fitness) for k, axis in enumerate(self.axes)]
+        self._place.children = []  # these would look for columns that go
+        self.refresh(again=True)
+        self.fitness = self._page.followed.once(Axis, -1 - self._page.objective)
+        self._place.children = [self._plot(k, axis, self.fitness) for k, axis in enumerate(self.axes)]
 
-    def refresh(self) -> None:
-        """Draw those that are new."""
+    def refresh(self, *, again: bool = False) -> None:
+        """Draw those that are new, or all."""
         t = self._page.trajectory
-        self.sample.update(t, self._page.followed.once(common.best_ids, 100))
+        self.sample.update(t, self._page.followed.once(common.best_ids, 100, self._page.objective), again=again)
         done = self._page.done
         text = f"{common.counted(len(self.sample), done, 'individuals that are done')}; parameters "
         text += f"{self.axes[0].dimension + 1} to {self.axes[-1].dimension + 1} of {t.space.dim}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from bokeh.layouts import column
@@ -17,9 +17,6 @@ from l2l_dask.dashboard.pages._axis import Axis
 from l2l_dask.evaluation import Ids, Status
 from l2l_dask.trajectory import Trajectory
 
-if TYPE_CHECKING:
-    from l2l_dask.dashboard.followed import Followed
-
 _VECTORS = 2_000  # individuals, up to which pictures are saved as SVG
 _BINS = 40
 _MOST_PAIRS = 6
@@ -27,20 +24,10 @@ _MOST_FRONT = 2_000  # that are drawn
 
 
 class Search(common.StorePage):
-    """The page.
-
-    Parameters
-    ----------
-    others
-        More stores, whose best so far is drawn beside.
-    """
+    """The page; the best so far of other stores is drawn beside."""
 
     title: ClassVar[str] = "Search"
     slug: ClassVar[str] = "search"
-
-    def __init__(self, followed: Followed, arguments: Mapping[str, str], others: Sequence[Followed] = ()) -> None:
-        self.others = [other for other in others if other.trajectory.objectives.names]
-        super().__init__(followed, arguments)
 
     def build(self) -> list[Any]:
         t = self.trajectory
@@ -71,21 +58,29 @@ class Search(common.StorePage):
 
     def make(self) -> None:
         """Draw the plots about one objective anew."""
-        t = self.trajectory
-        self.axis = Axis(t, -1 - self.objective)
-        seconds = course.course(self.followed).best[0].seconds
-        self._scale, self._unit = common.unit(float(seconds[-1]) if len(seconds) else 0.0)
+        self.axis, (self._scale, self._unit), generations = self._fits()
         self._best = [ColumnDataSource({"number": [], "best": []}) for _ in (self, *self.others)]
         self._seen: tuple[float, float] = self.axis.range
         self._plots = [self._fitness(), self._distribution()]
-        if "generation" in t.record.columns:
+        if generations:
             self._plots.insert(1, self._by_generation())
         self._refresh(again=True)
         self._place.children = [self._plots[0], common.flow(*self._plots[1:])]
         self._turn()
 
-    def update(self, change: Any) -> None:  # noqa: ARG002
-        self._refresh()
+    def _fits(self) -> tuple[Axis, tuple[float, str], bool]:
+        """Return what the plots are made for: the axis, the unit of time, and whether there are generations."""
+        seconds = course.course(self.followed).best[0].seconds
+        unit = common.unit(float(seconds[-1]) if len(seconds) else 0.0)
+        axis = self.followed.once(Axis, -1 - self.objective)
+        return axis, unit, "generation" in self.trajectory.record.columns
+
+    def update(self) -> None:
+        axis, (_, unit), generations = self._fits()
+        if (axis.log, unit, generations) != (self.axis.log, self._unit, len(self._plots) > 2):
+            self.make()  # a figure keeps its scales
+        else:
+            self._refresh()
 
     def _refresh(self, *, again: bool = False) -> None:
         t, found = self.trajectory, course.course(self.followed)
@@ -180,9 +175,12 @@ class Search(common.StorePage):
     def _follow_range(self, ends: Sequence[float]) -> None:
         """Make room for a best that lies beyond the axis."""
         low, high = self._seen
+        ends = [end for end in ends if end > 0 or not self.axis.log]
         if all(low <= end <= high for end in ends):
             return
-        self.axis = Axis(self.trajectory, -1 - self.objective)
+        axis = self.followed.once(Axis, -1 - self.objective)
+        if axis.log == self.axis.log:  # else the next update makes the plots anew
+            self.axis = axis
         self._seen = min(low, self.axis.range[0], *ends), max(high, self.axis.range[1], *ends)
         if self._plots:
             self._plots[0].y_range.update(start=self._seen[0], end=self._seen[1])
@@ -266,6 +264,7 @@ class Pareto:
     def __init__(self, page: Search) -> None:
         self._page = page
         self._drawn: tuple[int, ...] = ()
+        self._logs: list[bool] = []
         names = page.trajectory.objectives.names
         self._pairs = list(combinations(range(len(names)), 2))[:_MOST_PAIRS]
         self._front = ColumnDataSource({"id": [], **{f"f{k}": [] for k in range(len(names))}})
@@ -274,7 +273,6 @@ class Pareto:
         self._said = common.words()
         self._volume = common.plot("Hypervolume", "evaluation", "share of the box that is dominated")
         self._volume.line("number", "volume", source=self._steps, color=common.BEST, line_width=2.5)
-        self._plots: list[Any] = []
         self._place = common.flow()
         heading = common.words("Pareto front", heading=True)
         save = common.download(f"{page.store}-front.csv", self._table)
@@ -283,9 +281,13 @@ class Pareto:
     def refresh(self, front: course.Front) -> None:
         """Draw the front as it is now."""
         t, ids = self._page.trajectory, front.ids[:_MOST_FRONT]
-        if not self._plots:
-            self._plots = [self._plot(i, j) for i, j in self._pairs]
-            self._place.children = [*self._plots, self._volume]
+        axes = [self._page.followed.once(Axis, -1 - k) for k in range(len(t.objectives))]
+        if self._logs != [axis.log for axis in axes]:
+            self._logs = [axis.log for axis in axes]
+            self._place.children = [
+                *(self._plot(axes[i], axes[j], f"f{i}", f"f{j}") for i, j in self._pairs),
+                self._volume,
+            ]
         if tuple(ids.tolist()) != self._drawn:
             self._drawn = tuple(ids.tolist())
             ids = ids[np.lexsort(t.cost[ids].T[::-1])]
@@ -301,9 +303,7 @@ class Pareto:
         shown = f"{len(front.ids):,} of {self._page.done:,} individuals are on the front: nobody beats them."
         common.say(self._said, shown + some + box)
 
-    def _plot(self, i: int, j: int) -> Any:
-        t = self._page.trajectory
-        x, y = Axis(t, -1 - i), Axis(t, -1 - j)
+    def _plot(self, x: Axis, y: Axis, across: str, up: str) -> Any:
         drawn = common.plot(
             f"{y.name} against {x.name}",
             f"{x.name} ({'minimized' if x.minimised else 'maximized'})",
@@ -313,13 +313,13 @@ class Pareto:
             x_range=x.range,
             y_range=y.range,
         )
-        drawn.scatter(f"f{i}", f"f{j}", source=self._page.sample.source, size=4, color=common.DOTS, alpha=0.3,
+        drawn.scatter(across, up, source=self._page.sample.source, size=4, color=common.DOTS, alpha=0.3,
                       nonselection_alpha=0.08, selection_color=common.CHOSEN, legend_label="all")  # fmt: skip
-        front = drawn.scatter(f"f{i}", f"f{j}", source=self._front, size=7, color=common.BEST, line_color=None,
+        front = drawn.scatter(across, up, source=self._front, size=7, color=common.BEST, line_color=None,
                               nonselection_alpha=0.4, selection_color=common.CHOSEN, legend_label="front")  # fmt: skip
-        if len(t.objectives) == 2:
-            drawn.line(f"f{i}", f"f{j}", source=self._front, color=common.BEST, line_width=1.5, alpha=0.7)
-        common.hover(drawn, front, ("individual", "@id"), (x.name, f"@f{i}"), (y.name, f"@f{j}"))
+        if len(self._logs) == 2:
+            drawn.line(across, up, source=self._front, color=common.BEST, line_width=1.5, alpha=0.7)
+        common.hover(drawn, front, ("individual", "@id"), (x.name, f"@{across}"), (y.name, f"@{up}"))
         common.legend(drawn)
         common.brushable(drawn)
         return drawn

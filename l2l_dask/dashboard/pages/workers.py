@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,21 +25,19 @@ class Workers(common.StorePage):
     slug: ClassVar[str] = "workers"
 
     def build(self) -> list[Any]:
-        self._busy_now = self.followed.once(data.busy)
-        self._scale, self._unit = common.unit(float(self._busy_now.edges[-1]))
         self._number = Spinner(title="Page of workers", low=1, high=1, value=1, step=1, width=130, visible=False)
         common.when(self._number, "value", self._show_gantt)
         self._said, self._chosen = common.words(), common.words()
         self.selection.listen(lambda _ids: self.say_chosen(self._chosen))
-        self._gantt, self._share = self._make_gantt(), self._make_share()
-        self._durations, self._waits = self._make_durations(), self._make_waits()
-        self.update(None)
+        names = ("id", "worker", "left", "right", "seconds", "status", "colour")
+        self._intervals = ColumnDataSource({name: [] for name in names})
+        self.selection.join(self._intervals)
+        self._place = column([], sizing_mode="stretch_width")
+        self._make()
         return [
             self._said,
             self._number,
-            self._gantt,
-            self._chosen,
-            common.flow(self._share, self._durations, *([self._waits] if self._waits is not None else [])),
+            self._place,
             column(
                 common.download(f"{self.store}-timeline.csv", self._table),
                 common.download(f"{self.store}-busy.csv", lambda: dict(self._slices.data)),
@@ -46,15 +45,32 @@ class Workers(common.StorePage):
             ),
         ]
 
-    def update(self, change: Any) -> None:
+    def _make(self) -> None:
+        """Draw all plots anew, for the times as they are now."""
+        self._scale, self._unit = self._unit_now()
+        self._intervals.data = {name: [] for name in self._intervals.data}
+        self._gantt, self._share = self._make_gantt(), self._make_share()
+        self._durations, self._waits = self._make_durations(), self._make_waits()
         self._say()
-        parts = (self._show_gantt, self._show_share, self._show_durations, self._show_waits)
-        if change is None or len(self.trajectory) < _MANY:
-            for part in parts:
+        for part in self._parts():
+            part()
+        below = [self._share, self._durations, *([self._waits] if self._waits is not None else [])]
+        self._place.children = [self._gantt, self._chosen, common.flow(*below)]
+
+    def _parts(self) -> tuple[Callable[[], None], ...]:
+        return self._show_gantt, self._show_share, self._show_durations, self._show_waits
+
+    def _unit_now(self) -> tuple[float, str]:
+        return common.unit(float(self.followed.once(data.busy).edges[-1]))
+
+    def update(self) -> None:
+        self._say()
+        if len(self.trajectory) < _MANY:
+            for part in self._parts():
                 part()
         else:  # one after the other: each of them looks at all times
-            self._turn = (self._turn + 1) % len(parts)
-            parts[self._turn]()
+            self._turn = (self._turn + 1) % len(self._parts())
+            self._parts()[self._turn]()
 
     _turn = 0
 
@@ -70,9 +86,6 @@ class Workers(common.StorePage):
     # Who evaluated what, since when.
 
     def _make_gantt(self) -> Any:
-        names = ("id", "worker", "left", "right", "seconds", "status", "colour")
-        self._intervals = ColumnDataSource({name: [] for name in names})
-        self.selection.join(self._intervals)
         drawn = common.plot("", f"time ({self._unit})", "", y_range=FactorRange(), x_range=Range1d(0, 1), tools=_TOOLS)
         self._bars = drawn.hbar(
             y="worker",
@@ -142,6 +155,9 @@ class Workers(common.StorePage):
         return drawn
 
     def _show_share(self) -> None:
+        if self._unit_now() != (self._scale, self._unit):
+            self._make()  # each plot says its unit
+            return
         found = self.followed.once(data.busy)
         self._slices.data = {
             "time": found.edges[:-1] / self._scale,
@@ -156,8 +172,8 @@ class Workers(common.StorePage):
 
     def _make_durations(self) -> Any:
         self._bins = ColumnDataSource({name: [] for name in ("left", "right", "count")})
-        log = self.followed.once(data.durations).log
-        drawn = common.plot("", "seconds", "evaluations", x_axis_type="log" if log else "linear")
+        self._log = self.followed.once(data.durations).log
+        drawn = common.plot("", "seconds", "evaluations", x_axis_type="log" if self._log else "linear")
         drawn.y_range.start = 0
         bars = drawn.quad("left", "right", "count", 0, source=self._bins, color=common.DOTS, line_color=None)
         common.hover(drawn, bars, ("seconds", "@left to @right"), ("evaluations", "@count"))
@@ -165,6 +181,9 @@ class Workers(common.StorePage):
 
     def _show_durations(self) -> None:
         found = self.followed.once(data.durations)
+        if found.log != self._log:
+            self._make()  # a figure keeps its scales
+            return
         self._bins.data = {"left": found.edges[:-1], "right": found.edges[1:], "count": found.counts}
         middle = f", median {found.median:.3g} s" if np.isfinite(found.median) else ""
         self._durations.title.text = f"{int(found.counts.sum()):,} durations{middle}"
@@ -183,7 +202,10 @@ class Workers(common.StorePage):
 
     def _show_waits(self) -> None:
         found = self.followed.once(data.waits)
-        if found is None or self._waits is None:
+        if found is None:
+            return
+        if self._waits is None:
+            self._make()  # the first generation has come
             return
         self._shares.data = {"generation": found.generation, "share": 100 * found.share}
         mean = f" {found.share.mean():.0%}" if len(found.share) else ""

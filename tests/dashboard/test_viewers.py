@@ -1,0 +1,109 @@
+"""What one viewer's document shows of stores that change, vanish and come back, without a server."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+from bokeh.document import Document
+from bokeh.models import Div
+
+from l2l_dask.dashboard import app, status
+from l2l_dask.dashboard.followed import Stores
+from l2l_dask.dashboard.pages import Search
+from l2l_dask.errors import StoreError
+from l2l_dask.trajectory.actions import actions
+
+
+@pytest.fixture
+def kept(tmp_path, stores):
+    """Stores that nothing reads but what a test renews."""
+    for name in "ab":
+        stores.make(tmp_path / f"{name}.zarr", 30)
+    made = Stores(tmp_path)
+    made.close()
+    return made
+
+
+@pytest.fixture
+def viewer(kept):
+    def viewer(*names):
+        document = Document()
+        arguments = {"store": [name.encode() for name in names]}
+        request = SimpleNamespace(arguments=arguments, remote_ip="127.0.0.1")
+        document._session_context = lambda: SimpleNamespace(request=request)
+        return app.Viewer(document, "search", kept, None)
+
+    return viewer
+
+
+def see(viewer, *followed):
+    for each in followed:
+        each._looked = 0.0
+        each.renew()
+    asyncio.run(viewer.tick())
+
+
+def test_a_page_that_cannot_be_made_of_another_store_is_not_fed_it(kept, viewer, monkeypatch):
+    class Fed(Search):
+        def build(self):
+            if followed.incarnation:
+                raise ValueError("too odd")
+            return [Div()]
+
+        def update(self):
+            fed.append(1)
+
+    fed, followed = [], kept.follow("a.zarr")
+    monkeypatch.setattr(app, "PAGES", (Fed,))
+    shown = viewer("a.zarr")
+    see(shown, followed)
+    assert len(shown._holder.children) == 1
+    followed.incarnation += 1
+    for _ in range(2):
+        followed.version += 1
+        asyncio.run(shown.tick())
+    assert (fed, shown._holder.children) == ([], [])
+    assert "too odd" in shown.banner.root.text
+
+
+def test_a_viewer_goes_on_with_the_store_that_is_read(kept, viewer):
+    shown, dropped = viewer("a.zarr"), kept.follow("a.zarr")
+    see(shown, dropped)
+    del kept._followed["a.zarr"]
+    other = kept.follow("a.zarr")
+    assert kept.watch(dropped) is other is not dropped
+    see(shown, other)
+    assert shown._page.followed is other
+
+
+def test_all_stores_of_an_address_are_handed_to_its_page_once_they_can_be_read(kept, viewer):
+    shown = viewer("a.zarr", "b.zarr", "a.zarr", "none.zarr")
+    a, b = kept.follow("a.zarr"), kept.follow("b.zarr")
+    see(shown, a)
+    assert (shown._page.followed, shown._page.others) == (a, [])
+    see(shown, b)
+    assert (shown._page.followed, shown._page.others) == (a, [b])
+    assert [len(source.data["best"]) > 0 for source in shown._page._best] == [True, True]
+    assert "there is no experiment &#x27;none.zarr&#x27;" in shown.banner.root.text
+    with b.still:  # somebody writes its rows: they are looked at the next time
+        page, a.version = shown._page, a.version + 1
+        asyncio.run(shown.tick())
+        assert shown._seen[0][2] == a.version - 1
+    asyncio.run(shown.tick())
+    assert shown._seen[0][2] == a.version
+    assert shown._page is page
+
+
+@pytest.mark.parametrize(("refused", "record"), [(False, [("pause", "10.0.0.7")]), (True, [])])
+def test_an_action_is_on_record_if_it_was_taken(kept, refused, record):
+    def command(store, what):
+        if refused:
+            raise StoreError("it does not run")
+        return f"{store}: told to {what}"
+
+    line, followed = status.Status(command, "10.0.0.7"), kept.follow("a.zarr")
+    followed.renew()
+    line.show(followed)
+    line._press("pause")
+    assert [(a.what, a.by) for a in actions(followed.store)] == record
+    assert ("it does not run" if refused else "told to pause") in line._said.text
