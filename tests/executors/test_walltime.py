@@ -56,7 +56,7 @@ def start(client, tmp_path):
     def start(**options):
         executors.append(Dask(client, **options))
         optimizee = FunctionOptimizee(function, Space({"x": Real(-1, 100)}), minimize("f"))
-        executors[-1].start(optimizee, Where("nowhere.zarr", "walltime", len(executors)))
+        executors[-1].start(optimizee, Where("nowhere.zarr", f"walltime-{len(executors)}", 1))
         return executors[-1]
 
     yield start
