@@ -348,6 +348,7 @@ class Driver:
         now = time.monotonic()
         if now - self._folded > _FOLD:
             self._writer.fold(lazily=True)
+            self._writer.live.write(self._executor.underway())
             self._folded = time.monotonic()
         if now - self._shown > _WAIT:
             self._shown = now
@@ -366,13 +367,8 @@ class Driver:
     def progress(self) -> Progress:
         """Say how far it is."""
         in_flight, total = len(self._loop.in_flight), max(self._policy.evaluations, self._loop.n_asked)
-        summed = self._meter.progress(
-            total,
-            in_flight,
-            self._executor.slots,
-            paused=self._paused,
-            stopping=self._stopping,
-        )
+        slots, paused, stopping = self._executor.slots, self._paused, self._stopping
+        summed = self._meter.progress(total, in_flight, slots, paused=paused, stopping=stopping)
         thinks = self._call is not None and time.monotonic() - self._called > _LONG
         demand = in_flight if thinks else self._loop.demand
         return replace(summed, demand=demand, waits=self._executor.waits)

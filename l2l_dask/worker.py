@@ -23,12 +23,14 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 from distributed import Reschedule, Worker, WorkerPlugin, get_worker, secede
+from tornado.ioloop import PeriodicCallback
 
 from l2l_dask.child import Payload
 from l2l_dask.evaluation import Candidate, Evaluation
 from l2l_dask.leaving import post_of
 from l2l_dask.process import Child, ClosedError
 from l2l_dask.reports import Point, Report
+from l2l_dask.underway import LONG, Runs
 
 _PACE = 0.05  # seconds between two messages with reports: what comes meanwhile travels together
 _TOLD = 0.2  # seconds in which a message reaches the scheduler, whatever happens to this worker then
@@ -123,6 +125,8 @@ class EvaluationPlugin(WorkerPlugin):
             self._free.put(slot)
         self._at: dict[str, Child] = {}  # by the keys of what they evaluate
         self._withdrawn: set[str] = set()
+        self._runs, self._teller = Runs(), PeriodicCallback(self._tell_what_runs, 1000 * LONG)
+        self._teller.start()
         self._post = post_of(worker)
         self._post.join(self.name, self._close)
 
@@ -148,6 +152,7 @@ class EvaluationPlugin(WorkerPlugin):
 
     def teardown(self, worker: Worker) -> None:  # noqa: ARG002
         self._sent = math.inf
+        self._teller.stop()
         self._post.quit(self.name)
         self._close()
 
@@ -191,6 +196,7 @@ class EvaluationPlugin(WorkerPlugin):
         try:
             if key in self._withdrawn:
                 raise Reschedule
+            self._runs.begin(key, [c.id for c in candidates], begun)
             return [replace(e, worker=self._worker_name) for e in child.evaluate(candidates)]
         except ClosedError as error:
             life = self._post.life
@@ -199,6 +205,7 @@ class EvaluationPlugin(WorkerPlugin):
             raise Reschedule from error  # the worker is leaving: another one can
         finally:
             del self._at[key]
+            self._runs.end(key)
             if key in self._withdrawn:
                 time.sleep(_TOLD)  # the scheduler is about to forget it
                 self._withdrawn.discard(key)
@@ -217,6 +224,13 @@ class EvaluationPlugin(WorkerPlugin):
         self._withdrawn.update(keys)
         for child in [child for key in keys if (child := self._at.get(key)) is not None]:
             child.close()
+
+    def _tell_what_runs(self) -> None:
+        """Tell the driver what has run for a while, once."""
+        begun = self._runs.news(time.time())
+        if begun:
+            message: dict[str, Any] = {"worker": self._worker.address, "name": self._worker_name, "begun": begun}
+            self._worker.log_event(self.name, message)
 
     def _relay(self, report: Report) -> None:
         """Take a report, on a thread that evaluates, for the next message."""

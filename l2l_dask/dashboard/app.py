@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from html import escape
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from bokeh.document import Document
+from bokeh.events import DocumentReady
 from bokeh.models import Column, Div
 
 from l2l_dask.dashboard import theme
@@ -61,6 +62,7 @@ class Viewer:
         self._name, self._arguments, self._stores = self._names[0], given, stores
         self._make = next(page for page in PAGES if page.slug == slug)
         self._page: Page | None = None
+        self._is_whole, self._is_drawn = False, False
         self._seen: list[_Seen] = []
         self._broken = ""
         self._followed: dict[str, Followed] = {}
@@ -70,6 +72,8 @@ class Viewer:
         self._status = Status(command, by)
         for root in (self.banner.root, self._status.root, self._holder):
             document.add_root(root)
+        document.on_event(DocumentReady, lambda _event: self._go_on())
+        self._document = document
         document.title = f"{self._name}: {self._make.title}"
         document.template_variables.update(
             slug=slug, store=self._name, heading=", ".join(self._names) or "no experiment"
@@ -95,11 +99,13 @@ class Viewer:
         if not shown or shown[0].name != self._name:
             return
         now = _seen(shown)
-        if now != self._seen:
-            if self._page is None or [each[:2] for each in now] != [each[:2] for each in self._seen]:
-                await self._open(shown)
-            else:
-                self._update(shown, self._page, now)
+        if self._page is not None and _which(now) == _which(self._seen):
+            if self._is_whole:
+                self._renew(shown, self._page, now)
+            elif self._is_drawn:
+                await self._add(shown, self._page)
+        elif now != self._seen:
+            await self._open(shown)
         self._tell()
 
     def _tell(self) -> None:
@@ -120,21 +126,45 @@ class Viewer:
         made = await asyncio.get_running_loop().run_in_executor(None, self._made, shown)
         self._page = made  # without one, what was shown before is not to be fed another store
         self._holder.children = [made.root] if made is not None else []
+        self._is_whole = False
 
     def _made(self, shown: list[Followed]) -> Page | None:
-        with ExitStack() as still:
-            for each in sorted(shown, key=lambda each: each.name):  # in one order: no two wait for each other
-                still.enter_context(each.still)
+        with _still(shown):
             self._seen = _seen(shown)
             try:
-                made = self._make(shown[0], self._arguments, shown[1:])
+                made = self._make(shown[0], self._arguments, shown[1:], at_once=False)
             except Exception as error:
                 self._fail(shown[0], error)
                 return None
         self._broken = ""
         return made
 
-    def _update(self, shown: list[Followed], page: Page, now: list[_Seen]) -> None:
+    def _go_on(self) -> None:
+        """Show what comes below, now that the browser has drawn what is above."""
+        self._is_drawn = True
+        self._document.add_next_tick_callback(self.tick)
+
+    async def _add(self, shown: list[Followed], page: Page) -> None:
+        """Make the next part of the page, in another thread."""
+        part = await asyncio.get_running_loop().run_in_executor(None, self._more, shown, page)
+        if part is None:
+            self._is_whole = True
+        else:
+            page.add(part)
+            self._go_on()
+
+    def _more(self, shown: list[Followed], page: Page) -> list[Any] | None:
+        with _still(shown):
+            if _which(_seen(shown)) != _which(self._seen):
+                return []  # another store: the next tick makes a new page
+            try:
+                return page.more()
+            except Exception as error:
+                self._page = None
+                self._fail(shown[0], error)
+                return None
+
+    def _renew(self, shown: list[Followed], page: Page, now: list[_Seen]) -> None:
         began = time.monotonic()
         with ExitStack() as still:
             for each in shown:
@@ -143,10 +173,13 @@ class Viewer:
                 still.callback(each.still.release)
             if now != _seen(shown):
                 return  # it may be another store by now
-            self._seen = now
+            is_new, self._seen = now != self._seen, now
             try:
-                page.update()
-                self._broken = ""
+                if is_new:
+                    page.update()
+                    self._broken = ""
+                else:
+                    page.tick()
             except Exception as error:
                 self._fail(shown[0], error)
         took = time.monotonic() - began
@@ -160,6 +193,18 @@ class Viewer:
 
 def _seen(shown: list[Followed]) -> list[_Seen]:
     return [(each, each.incarnation, each.version) for each in shown]
+
+
+def _which(seen: list[_Seen]) -> list[tuple[Followed, int]]:
+    return [each[:2] for each in seen]
+
+
+@contextmanager
+def _still(shown: list[Followed]) -> Iterator[None]:
+    with ExitStack() as still:
+        for each in sorted(shown, key=lambda each: each.name):  # in one order: no two wait for each other
+            still.enter_context(each.still)
+        yield
 
 
 class Overview:

@@ -1,20 +1,22 @@
 """What the workers did and when: from a trajectory's times to what a plot shows, never more than some thousand points.
 
-All times are in seconds since the first individual was submitted. A store knows them once an evaluation has ended: of
-those that still run it says nothing.
+All times are in seconds since the first individual was submitted. A store knows them once an evaluation has ended; of
+those that still run, its driver leaves word of what has run for more than a second.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from l2l_dask.evaluation import Ids
+from l2l_dask.evaluation import Ids, Status
 from l2l_dask.space import Floats
 from l2l_dask.trajectory import Trajectory
+from l2l_dask.underway import Underway
 
 _NAMED = 50_000  # rows of which it is looked at who evaluated them: names are slow
 _MOST_GENERATIONS = 200
@@ -135,6 +137,50 @@ def gantt(t: Trajectory, per_worker: int = 50, most: int = 3000) -> Gantt:
     shown = f"{of:,} evaluations" if len(ids) == of else f"the last {len(ids):,} of {of:,} evaluations shown"
     times = (t.record["started"][ids] - zero, finished[ids] - zero)
     return Gantt(names, row, ids, *times, t.record["status"][ids], f"{shown}, of {len(names):,} workers")
+
+
+@dataclass(frozen=True)
+class Running:
+    """What runs just now.
+
+    Attributes
+    ----------
+    names
+        All workers: those of a :class:`Gantt`, then those that have ended nothing yet.
+    row, id, start : (n,) arrays
+        Of each evaluation, as there.
+    end
+        Now, in the same seconds.
+    """
+
+    names: list[str]
+    row: Ids
+    id: Ids
+    start: Floats
+    end: float
+
+
+def running(t: Trajectory, found: Gantt, underway: Sequence[Underway], now: float) -> Running:
+    """Find the evaluations that run just now, and add their workers to those of a chart.
+
+    Parameters
+    ----------
+    now
+        In seconds since the epoch.
+    """
+    status = t.record["status"]
+    known = [each for each in underway if each.id < len(status) and status[each.id] == Status.PENDING]
+    rows = {name: row for row, name in enumerate(found.names)}
+    for name in sorted({each.worker for each in known}.difference(rows)):
+        rows[name] = len(rows)
+    zero = began(t) or min((each.since for each in known), default=now)  # times are recorded with results
+    return Running(
+        list(rows),
+        np.array([rows[each.worker] for each in known], dtype=np.int64),
+        np.array([each.id for each in known], dtype=np.int64),
+        np.array([each.since - zero for each in known], dtype=np.float64),
+        now - zero,
+    )
 
 
 def busy(t: Trajectory, slices: int = 200) -> Busy:

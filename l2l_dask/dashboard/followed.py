@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 
 from l2l_dask.dashboard.summary import Summary, stamp, summed_up
 from l2l_dask.errors import L2LError
-from l2l_dask.trajectory import Following, Trajectory
+from l2l_dask.trajectory import Following, Trajectory, underway
 from l2l_dask.trajectory.layout import stores_below
+from l2l_dask.underway import Underway
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ class Followed:
         Why it cannot be read at the moment, in a line; empty if it can.
     summary
         What the overview says of it.
+    underway
+        What its driver says to be evaluated just now.
     actions
         When the record of what people did to it changed last.
     still
@@ -55,6 +58,7 @@ class Followed:
         self.problem = ""
         self.summary, self.actions = Summary(stamp=None), 0.0
         self.asked = time.monotonic()
+        self.underway: list[Underway] = []
         self._following = Following(store)
         self._trajectory: Trajectory | None = None
         self.still = threading.Lock()
@@ -129,6 +133,7 @@ class Followed:
             self._summed = self.version
             self.summary = summed_up(trajectory, None)
         self.actions = _changed(trajectory.layout.actions)
+        self.underway = underway(self.store) if trajectory.state in LIVE else []
 
 
 class Stores:

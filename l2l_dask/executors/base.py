@@ -9,6 +9,7 @@ from l2l_dask.evaluating import Where
 from l2l_dask.evaluation import Candidate, Evaluation
 from l2l_dask.optimizee import Optimizee
 from l2l_dask.reports import Listener, Report
+from l2l_dask.underway import Underway
 
 
 class Executor(ABC):
@@ -62,6 +63,10 @@ class Executor(ABC):
 
     def reported(self) -> list[Report]:
         """Return what evaluations have reported since the last time, where they go on meanwhile."""
+        return []
+
+    def underway(self) -> list[Underway]:
+        """Return what is evaluated just now, as far as it is known."""
         return []
 
     def stop(self, places: Mapping[int, str]) -> None:

@@ -34,6 +34,7 @@ from l2l_dask.executors.offer import Offer
 from l2l_dask.executors.sizing import Sizing
 from l2l_dask.optimizee import Optimizee
 from l2l_dask.reports import Report
+from l2l_dask.underway import Underway
 
 _log = logging.getLogger(__name__)
 _START = 60.0  # seconds that the workers may take to get ready
@@ -172,6 +173,7 @@ class Dask(Executor):
         packed = [pickle.dumps(piece) for piece in pieces]
         taken = dict(self.resources) or None
         plugins, terms = [self._plugin] * len(keys), worker.Terms(self._needs.number, self._needs.seconds, alone)
+        self._accounts.underway.expect(keys)
         if alone:
             self._accounts.suspects.put_apart(keys)
         futures = self.client.map(
@@ -250,7 +252,7 @@ class Dask(Executor):
     def _taken(self, future: Future) -> tuple[list[Candidate], float]:
         """Forget a future, and return what it was of and when it was submitted: of nothing if another thread did so."""
         taken = self._in_flight.pop(future, ([], time.time()))
-        self._accounts.suspects.gone(str(future.key))
+        self._accounts.gone(str(future.key))
         future.release()
         return taken
 
@@ -364,6 +366,9 @@ class Dask(Executor):
         while not self._reports.empty():
             told.append(self._reports.get())
         return told
+
+    def underway(self) -> list[Underway]:
+        return self._accounts.underway.all()
 
     def stop(self, places: Mapping[int, str]) -> None:
         loop: Any = self.client.loop

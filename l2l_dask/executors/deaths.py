@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from l2l_dask.underway import Board
 from l2l_dask.walltime import LEAVING
 
 
@@ -111,19 +112,27 @@ class Accounts:
     Attributes
     ----------
     suspects : Suspects
+    underway : Board
     """
 
     def __init__(self, most: int) -> None:
-        self.suspects = Suspects(most)
+        self.suspects, self.underway = Suspects(most), Board()
         self._ends = Ends()
         self._alone: dict[str, str] = {}
 
     def hear(self, now: float, message: Mapping[str, Any]) -> None:
-        """Take what a worker tells: how long it is left, or the future that it evaluates with nothing beside it."""
+        """Take what a worker tells: how long it is left, what it has begun, what it evaluates alone."""
+        if "begun" in message:
+            self.underway.hear(message)
         if "left" in message:
             self._ends.told(message["worker"], now, message["left"])
         if "alone" in message:
             self._alone[message["worker"]] = message["alone"]
+
+    def gone(self, key: str) -> None:
+        """Forget a future."""
+        self.suspects.gone(key)
+        self.underway.gone(key)
 
     def lost(self, now: float, message: Mapping[str, Any], ours: Mapping[str, Sequence[int]]) -> Verdict:
         """Decide on the loss of a worker.
@@ -138,6 +147,7 @@ class Accounts:
             Those of our futures that were with it, by their keys: the individuals in each.
         """
         worker = message["worker"]
+        self.underway.lost(worker)
         alone = self._alone.pop(worker, None)
         if self._ends.lost(worker, now) or message["expected"]:
             return Verdict()

@@ -3,6 +3,7 @@
 from l2l_dask.trajectory.creating import create, refuse
 from l2l_dask.trajectory.following import Change, Following, News
 from l2l_dask.trajectory.layout import send
+from l2l_dask.trajectory.live import underway
 from l2l_dask.trajectory.reader import Individual, Trajectory, load, look
 from l2l_dask.trajectory.record import FINAL, INITIAL, OPTIMIZER, RETRY, Event, Record
 from l2l_dask.trajectory.writer import Writer, mended
@@ -26,4 +27,5 @@ __all__ = [
     "mended",
     "refuse",
     "send",
+    "underway",
 ]

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from l2l_dask.errors import StoreError
-from l2l_dask.trajectory.layout import open_layout
+from l2l_dask.trajectory.layout import Layout, open_layout
 
 _MOST = 1 << 16  # bytes of the record that are read, from its end
 
@@ -52,7 +52,7 @@ def note(store: str | os.PathLike[str], what: str, by: str) -> None:
 
 def actions(store: str | os.PathLike[str]) -> list[Action]:
     """Return the last actions on record, in their order; lines that hold none are left out."""
-    path = Path(store) / ".l2l" / "actions.jsonl"
+    path = Layout(Path(store)).actions
     try:
         with path.open("rb") as file:
             file.seek(max(path.stat().st_size - _MOST, 0))

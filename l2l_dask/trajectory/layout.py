@@ -55,6 +55,10 @@ class Layout:
         return self.private / "control.jsonl"
 
     @property
+    def underway(self) -> Path:
+        return self.private / "underway.json"
+
+    @property
     def actions(self) -> Path:
         return self.private / "actions.jsonl"
 

@@ -22,6 +22,7 @@ from l2l_dask.trajectory.files import chunks_of
 from l2l_dask.trajectory.journal import Journal
 from l2l_dask.trajectory.layout import FORMAT, State, open_layout, read_json, write_json
 from l2l_dask.trajectory.lease import acquire
+from l2l_dask.trajectory.live import Live
 from l2l_dask.trajectory.opening import open_arrays
 from l2l_dask.trajectory.reader import Trajectory, load
 
@@ -41,6 +42,8 @@ class Writer:
     ----------
     record : Record
         All that was known when it was opened.
+    live : Live
+        For word of what runs just now.
 
     Raises
     ------
@@ -60,6 +63,7 @@ class Writer:
         self._rest_until = 0.0
         try:
             self._forget_commands()
+            self.live = Live(self.layout)
             with columns.reading(self.layout.root, remedy=""):
                 objectives = Objectives(self.described["experiment"]["objectives"])
             opened = open_arrays(self.layout, space, objectives, self._lease.check)
@@ -205,6 +209,7 @@ class Writer:
                 self._chunks.resize(max(self._rows, 1))
             self._chunks.sync()
         finally:
+            self.live.remove()
             self._journal.close()
             self._lease.release()
 

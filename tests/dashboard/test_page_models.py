@@ -27,7 +27,7 @@ class Still:
 
     def __init__(self, store):
         self.store, self.name, self.problem = store, store.name, ""
-        self.incarnation, self.version = 1, 0
+        self.incarnation, self.version, self.underway = 1, 0, []
         self.see(load(store))
 
     def see(self, trajectory):

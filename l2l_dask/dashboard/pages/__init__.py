@@ -43,7 +43,14 @@ class Page(Protocol):
     @property
     def root(self) -> Any: ...
 
-    def __init__(self, followed: Followed, arguments: Mapping[str, str], others: Sequence[Followed] = ()) -> None:
+    def __init__(
+        self,
+        followed: Followed,
+        arguments: Mapping[str, str],
+        others: Sequence[Followed] = (),
+        *,
+        at_once: bool = True,
+    ) -> None:
         """Make the page of one viewer, on a thread of its own.
 
         Parameters
@@ -54,15 +61,27 @@ class Page(Protocol):
             Of the address beside the store, say ``{"id": "17"}``: anybody may have typed them.
         others
             More stores that the address names, which can be read too: a page may compare them.
+        at_once
+            Whether to make all of it; else what a browser shows first, and :meth:`more` makes the rest.
         """
+
+    def more(self) -> list[Any] | None:
+        """Make the next part, on a thread of its own too; None if all are made."""
+
+    def add(self, part: list[Any]) -> None:
+        """Show it."""
 
     def update(self) -> None:
         """Show what changed since the last call (or since the page was made): ``followed.trajectory`` is the new one.
 
-        It is called when there is something new alone, at most twice a second, on the server's only thread: it must
-        take less than 300 ms with a million rows. What several viewers need is best computed by
-        ``followed.once(function, *arguments)``. If the store was replaced by another, a new page is made instead.
+        It is called once all parts are made, when there is something new alone, at most twice a second, on the
+        server's only thread: it must take less than 300 ms with a million rows. What several viewers need is best
+        computed by ``followed.once(function, *arguments)``. If the store was replaced by another, a new page is made
+        instead.
         """
+
+    def tick(self) -> None:
+        """Show what changes with the time alone; called twice a second after the first update, and must be quick."""
 
 
 PAGES: tuple[type[Page], ...] = (Search, Parameters, Workers, Individuals)

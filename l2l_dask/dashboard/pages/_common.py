@@ -5,15 +5,15 @@ from __future__ import annotations
 import base64
 import csv
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
 import numpy as np
-from bokeh.layouts import column
-from bokeh.models import Button, ColumnDataSource, Div, HoverTool, Row
+from bokeh.layouts import column, group_tools
+from bokeh.models import Button, ColumnDataSource, Div, GridPlot, HoverTool, Row, Toolbar
 from numpy.typing import NDArray
 
 from l2l_dask.dashboard import theme
@@ -69,6 +69,16 @@ def when(model: Any, name: str, function: Callable[[], None]) -> None:
 def brushable(drawn: Any) -> None:
     """Let individuals be chosen in a plot: by a box, a lasso or a tap."""
     drawn.add_tools("box_select", "lasso_select", "tap")
+
+
+def with_one_toolbar(plots: Row) -> GridPlot:
+    """Let small plots share their tools: a bar for each is much of what a browser has to make."""
+    tools = [tool for drawn in plots.children for tool in drawn.tools]
+    for drawn in plots.children:
+        drawn.toolbar_location = None
+    shared = group_tools(tools, ignore={"overlay", "renderers", "tooltips"})
+    bar = Toolbar(tools=shared, logo=None, active_drag=None, active_scroll=None)
+    return GridPlot(children=[(plots, 0, 0)], toolbar=bar, toolbar_location="above", sizing_mode="stretch_width")
 
 
 def hover(drawn: Any, renderer: Any, *rows: tuple[str, str]) -> None:
@@ -303,16 +313,28 @@ class StorePage:
         Of the address: ``id``, individuals that are chosen at first, with commas between them.
     others
         More stores, to compare with.
+    at_once
+        Whether to make all parts; else :meth:`more` makes those that come later.
     """
 
     title: ClassVar[str] = ""
     slug: ClassVar[str] = ""
 
-    def __init__(self, followed: Followed, arguments: Mapping[str, str], others: Sequence[Followed] = ()) -> None:
+    def __init__(
+        self,
+        followed: Followed,
+        arguments: Mapping[str, str],
+        others: Sequence[Followed] = (),
+        *,
+        at_once: bool = True,
+    ) -> None:
         self.followed, self.arguments, self.others = followed, arguments, others
         self.selection = Selection()
         self.selection.ids = self._named(arguments.get("id", ""))
         self.root = column(self.build(), sizing_mode="stretch_width", name=self.slug)
+        self._later = self.later()
+        while at_once and (part := self.more()) is not None:
+            self.add(part)
 
     @property
     def trajectory(self) -> Trajectory:
@@ -360,6 +382,21 @@ class StorePage:
         """Make the models of the page."""
         raise NotImplementedError
 
+    def later(self) -> Iterator[list[Any]]:
+        """Make the models that stand below, part by part: a browser draws the first ones before these."""
+        yield from ()
+
+    def more(self) -> list[Any] | None:
+        """Make the next part; None if all are made."""
+        return next(self._later, None)
+
+    def add(self, part: list[Any]) -> None:
+        """Show a part below those that are there."""
+        self.root.children = [*self.root.children, *part]
+
     def update(self) -> None:
-        """Bring them up to date."""
+        """Bring them up to date, once all are made."""
         raise NotImplementedError
+
+    def tick(self) -> None:
+        """Show what changes with the time alone."""

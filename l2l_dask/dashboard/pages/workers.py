@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -11,7 +12,8 @@ from bokeh.models import ColumnDataSource, FactorRange, Range1d, Spinner
 
 from l2l_dask.dashboard import data_workers as data
 from l2l_dask.dashboard.pages import _common as common
-from l2l_dask.evaluation import Status
+from l2l_dask.evaluation import Ids, Status
+from l2l_dask.space import Floats
 
 _ROWS = 32  # workers at once
 _MANY = 100_000  # evaluations, from which on an update renews one plot
@@ -31,7 +33,10 @@ class Workers(common.StorePage):
         self.selection.listen(lambda _ids: self.say_chosen(self._chosen))
         names = ("id", "worker", "left", "right", "seconds", "status", "colour")
         self._intervals = ColumnDataSource({name: [] for name in names})
-        self.selection.join(self._intervals)
+        self._runs = ColumnDataSource({name: [] for name in names})
+        self._x = (0.0, 1.0)
+        for source in (self._intervals, self._runs):
+            self.selection.join(source)
         self._place = column([], sizing_mode="stretch_width")
         self._make()
         return [
@@ -48,20 +53,27 @@ class Workers(common.StorePage):
     def _make(self) -> None:
         """Draw all plots anew, for the times as they are now."""
         self._scale, self._unit = self._unit_now()
-        self._intervals.data = {name: [] for name in self._intervals.data}
+        for source in (self._intervals, self._runs):
+            source.data = {name: [] for name in source.data}
+        self._x = (0.0, 1.0)
         self._gantt, self._share = self._make_gantt(), self._make_share()
         self._durations, self._waits = self._make_durations(), self._make_waits()
         self._say()
         for part in self._parts():
             part()
-        below = [self._share, self._durations, *([self._waits] if self._waits is not None else [])]
-        self._place.children = [self._gantt, self._chosen, common.flow(*below)]
+        self._place.children = [self._gantt, self._chosen, common.flow(*self.figures)]
+
+    @property
+    def figures(self) -> list[Any]:
+        """How busy they were, how long evaluations took, and what generations cost in waiting if there are any."""
+        return [self._share, self._durations, *([self._waits] if self._waits is not None else [])]
 
     def _parts(self) -> tuple[Callable[[], None], ...]:
         return self._show_gantt, self._show_share, self._show_durations, self._show_waits
 
     def _unit_now(self) -> tuple[float, str]:
-        return common.unit(float(self.followed.once(data.busy).edges[-1]))
+        running = self._running()
+        return common.unit(max(float(self.followed.once(data.busy).edges[-1]), running.end if len(running.id) else 0.0))
 
     def update(self) -> None:
         self._say()
@@ -72,12 +84,18 @@ class Workers(common.StorePage):
             self._turn = (self._turn + 1) % len(self._parts())
             self._parts()[self._turn]()
 
+    def tick(self) -> None:
+        if self.followed.underway or len(self._runs.data["id"]):
+            self._show_running()
+
     _turn = 0
 
     def _say(self) -> None:
         t = self.trajectory
         waiting = int((t.record["status"] == Status.PENDING).sum())
-        running = f" {waiting:,} have no result yet: where they run is known once they end." if waiting else ""
+        running = (
+            f" {waiting:,} have no result yet: those that run for more than a second are drawn." if waiting else ""
+        )
         common.say(
             self._said,
             f"Times are in {common.UNIT_NAMES[self._unit]} since the first individual was submitted.{running}",
@@ -87,58 +105,96 @@ class Workers(common.StorePage):
 
     def _make_gantt(self) -> Any:
         drawn = common.plot("", f"time ({self._unit})", "", y_range=FactorRange(), x_range=Range1d(0, 1), tools=_TOOLS)
-        self._bars = drawn.hbar(
+        named = {"legend_field": "status"}, {"legend_label": "running"}
+        for source, legend in zip((self._intervals, self._runs), named, strict=True):
+            common.hover(drawn, self._bar(drawn, source, **legend), ("individual", "@id"), ("worker", "@worker"),
+                         ("status", "@status"), ("seconds", "@seconds{0.000}"))  # fmt: skip
+        common.legend(drawn)
+        drawn.legend.click_policy = "none"
+        self._legend = drawn.legend[0].items[-1]
+        drawn.add_tools("box_select", "tap")
+        drawn.ygrid.visible = False
+        return drawn
+
+    def _bar(self, drawn: Any, source: ColumnDataSource, **legend: str) -> Any:
+        return drawn.hbar(
             y="worker",
             left="left",
             right="right",
             height=0.8,
-            source=self._intervals,
+            source=source,
             fill_color="colour",
             line_color="white",
             line_alpha=0.6,
             line_width=0.5,
             nonselection_alpha=0.2,
             selection_line_color=common.CHOSEN,
-            legend_field="status",
+            **legend,
         )
-        common.hover(drawn, self._bars, ("individual", "@id"), ("worker", "@worker"), ("status", "@status"),
-                     ("seconds", "@seconds{0.000}"))  # fmt: skip
-        common.legend(drawn)
-        drawn.legend.click_policy = "none"
-        drawn.add_tools("box_select", "tap")
-        drawn.ygrid.visible = False
-        return drawn
+
+    def _running(self) -> data.Running:
+        found = self.followed.once(data.gantt)
+        return data.running(self.trajectory, found, self.followed.underway, time.time())
 
     def _show_gantt(self) -> None:
         """Show the workers of the page that is chosen."""
-        t, found = self.trajectory, self.followed.once(data.gantt)
-        pages = max(1, -(-len(found.names) // _ROWS))
+        found, running = self.followed.once(data.gantt), self._running()
+        pages = max(1, -(-len(running.names) // _ROWS))
         page = min(max(int(self._number.value or 1), 1), pages)
         self._number.update(high=pages, title=f"Workers, page (of {pages})", visible=pages > 1)
-        names = found.names[(page - 1) * _ROWS : page * _ROWS]
-        here = np.flatnonzero((found.row >= (page - 1) * _ROWS) & (found.row < page * _ROWS))
-        labels = [name or "?" for name in found.names]
-        left, right = found.start[here], found.end[here]
-        columns: dict[str, Any] = {
-            "id": found.id[here],
-            "worker": [labels[row] for row in found.row[here].tolist()],
-            "left": left / self._scale,
-            "right": right / self._scale,
-            "seconds": right - left,
-            "status": [Status(s).label.replace("_", " ") for s in found.status[here].tolist()],
-            "colour": [common.STATUS_COLOURS[Status(s)] for s in found.status[here].tolist()],
-        }
+        self._rows = slice((page - 1) * _ROWS, page * _ROWS)
+        here = self._on_page(found.row)
+        status = [Status(s) for s in found.status[here].tolist()]
         if not np.array_equal(found.id[here], np.asarray(self._intervals.data["id"])):
-            factors = [name or "?" for name in names][::-1]
-            if self._gantt.y_range.factors != factors:
-                self._gantt.y_range.factors = factors
-                self._gantt.height = 150 + 18 * len(factors)
-            self._intervals.data = columns
+            self._intervals.data = self._columns(running.names, found, found.end, here) | {
+                "status": [s.label.replace("_", " ") for s in status],
+                "colour": [common.STATUS_COLOURS[s] for s in status],
+            }
             self.selection.mark(self._intervals)
-            if len(here):
-                self._gantt.x_range.update(start=float(left.min()) / self._scale, end=float(right.max()) / self._scale)
-        some = f"; workers {(page - 1) * _ROWS + 1} to {(page - 1) * _ROWS + len(names)}" if pages > 1 else ""
-        self._gantt.title.text = f"Who evaluated what: {found.shown}{some}" if len(t) else "No evaluations yet"
+        self._show_running()
+        last = min(self._rows.stop, len(running.names))
+        some = f"; workers {self._rows.start + 1} to {last}" if pages > 1 else ""
+        said = f"Who evaluated what: {found.shown}" if len(found.id) else "No evaluation has ended yet"
+        self._gantt.title.text = said + some
+
+    def _show_running(self) -> None:
+        """Show what runs up to now, beside what has ended."""
+        running = self._running()
+        factors = [name or "?" for name in running.names[self._rows]][::-1]
+        if self._gantt.y_range.factors != factors:
+            self._gantt.y_range.factors = factors
+            self._gantt.height = 150 + 18 * len(factors)
+        here = self._on_page(running.row)
+        end = np.maximum(running.end, running.start)  # two clocks may differ
+        self._runs.data = self._columns(running.names, running, end, here) | {
+            "status": ["running"] * len(here),
+            "colour": [common.STATUS_COLOURS[Status.PENDING]] * len(here),
+        }
+        self.selection.mark(self._runs)
+        self._legend.visible = bool(len(here))
+        self._look_at_all()
+
+    def _on_page(self, row: Ids) -> Ids:
+        return np.flatnonzero((row >= self._rows.start) & (row < self._rows.stop))
+
+    def _columns(self, names: list[str], found: data.Gantt | data.Running, end: Floats, here: Ids) -> dict[str, Any]:
+        return {
+            "id": found.id[here],
+            "worker": [names[r] or "?" for r in found.row[here].tolist()],
+            "left": found.start[here] / self._scale,
+            "right": end[here] / self._scale,
+            "seconds": (end - found.start)[here],
+        }
+
+    def _look_at_all(self) -> None:
+        """Let the axis end at the last that is drawn, unless somebody looks closer."""
+        shown = self._gantt.x_range
+        if (shown.start, shown.end) != self._x:
+            return
+        drawn = [source.data for source in (self._intervals, self._runs) if len(source.data["id"])]
+        if drawn:
+            self._x = float(min(d["left"].min() for d in drawn)), float(max(d["right"].max() for d in drawn))
+            shown.update(start=self._x[0], end=self._x[1])
 
     # How busy they were.
 
@@ -213,5 +269,5 @@ class Workers(common.StorePage):
 
     def _table(self) -> dict[str, Any]:
         names = {"left": f"started ({self._unit})", "right": f"finished ({self._unit})"}
-        shown = self._intervals.data
-        return {names.get(name, name): shown[name] for name in shown if name != "colour"}
+        ended, running = self._intervals.data, self._runs.data
+        return {names.get(n, n): [*ended[n], *running[n]] for n in ended if n != "colour"}
