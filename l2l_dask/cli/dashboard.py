@@ -63,14 +63,16 @@ def dashboard(folder: Path, port: int | None, address: str, no_token: bool) -> N
 def _serve(folder: Path, address: str, port: int | None, access: Any) -> Any:
     from l2l_dask.cli.control import tell
     from l2l_dask.dashboard.server import Dashboard, DashboardError
+    from l2l_dask.service.pages import DaskPages
 
+    of_dask = DaskPages(folder)
     if port is not None:
-        return Dashboard(folder, address, port, access, tell)
+        return Dashboard(folder, address, port, access, tell, dask_pages=of_dask)
     try:
-        return Dashboard(folder, address, _PORT, access, tell)
+        return Dashboard(folder, address, _PORT, access, tell, dask_pages=of_dask)
     except DashboardError as refused:
         try:
-            return Dashboard(folder, address, 0, access, tell)
+            return Dashboard(folder, address, 0, access, tell, dask_pages=of_dask)
         except DashboardError:
             raise refused from None
 

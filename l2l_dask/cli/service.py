@@ -62,7 +62,7 @@ def start(folder: Path, cluster: str, walltime: str | None, memory: str, no_tls:
     found = starting.wait_for(at, job, _WAIT)
     _say(found.line())
     _say(f"submit to it: l2l service submit {folder} EXPERIMENT.toml; watch: l2l service status {folder}")
-    _say(f"see its experiments in a browser: l2l dashboard {folder}")
+    _say(f"see its experiments, and Dask's own pages, in a browser: l2l dashboard {folder}")
 
 
 def _serve_here(root: Path, folder: Path) -> None:
@@ -72,6 +72,7 @@ def _serve_here(root: Path, folder: Path) -> None:
 
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO, stream=sys.stderr)
     _say(f"the service runs in this process: Ctrl-C ends it; submit from elsewhere: l2l service submit {folder} ...")
+    _say(f"see its experiments, and Dask's own pages, in a browser: l2l dashboard {folder}")
     serve(root)
     _say(f"ended; l2l service status {folder} says what remains")
 
@@ -148,6 +149,7 @@ def _show(content: dict[str, Any]) -> None:
         console.print(f"slots: {slots['busy']} busy of {slots['total']}, {slots['wanted']:g} could be used")
         if content["successor"]:
             console.print(f"goes on in job {content['successor']}, which waits for its end")
+        console.print(f"in a browser, with Dask's own pages: l2l dashboard {escape(content['folder'])}")
     for trouble in filter(None, (content["trouble"], content["no_successor"])):
         console.print(f"[red]{escape(trouble)}[/red]")
     console.print(_table(content["experiments"]) if content["experiments"] else "no experiments yet")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,16 @@ class Tls:
             f"tls_{role}_{kind}": path for role in ("client", "scheduler", "worker") for kind, path in paths.items()
         }
         return Security(require_encryption=True, tls_ca_file=str(self.certificate), **roles)
+
+    def server_context(self) -> ssl.SSLContext:
+        """Make what a port takes that lets in nobody but who shows a certificate of this key, as the scheduler's."""
+        context: ssl.SSLContext = self.security().get_listen_args("scheduler")["ssl_context"]
+        return context
+
+    def client_context(self) -> ssl.SSLContext:
+        """Make what is let in there, and trusts nobody who does not show a certificate of this key."""
+        context: ssl.SSLContext = self.security().get_connection_args("client")["ssl_context"]
+        return context
 
     def remove(self) -> None:
         """Remove the files, and the folder if nothing else is in it."""

@@ -26,7 +26,7 @@ from tornado.ioloop import IOLoop
 from tornado.netutil import bind_sockets
 from tornado.web import OutputTransform, RequestHandler, StaticFileHandler
 
-from l2l_dask.dashboard import app, theme
+from l2l_dask.dashboard import app, dask, theme
 from l2l_dask.dashboard.access import Access, from_own_page
 from l2l_dask.dashboard.followed import Stores
 from l2l_dask.errors import L2LError
@@ -38,6 +38,8 @@ _POLICY = (
     "default-src 'none'; script-src 'self'{nonce}; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     "font-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
 )
+# Dask writes scripts into its pages, without a nonce, and templates into its tables.
+_DASK_POLICY = _POLICY.format(nonce=" 'unsafe-inline' 'unsafe-eval'")
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -142,8 +144,10 @@ class _Missing(RequestHandler):
 class _Tornado(BokehTornado):
     """Bokeh's application, for who may come in alone."""
 
-    def __init__(self, applications: Mapping[str, Application], access: Access) -> None:
-        self._access = access
+    def __init__(
+        self, applications: Mapping[str, Application], access: Access, dask_pages: dask.DaskPages | None
+    ) -> None:
+        self._access, self._dask_pages = access, dask_pages
         super().__init__(
             applications,
             extra_websocket_origins=["*"],  # own pages alone, see find_handler
@@ -176,8 +180,13 @@ class _Tornado(BokehTornado):
             return self.get_handler_delegate(request, _Enter, {"access": self._access})
         if not self._access.permits(request):
             return self.get_handler_delegate(request, _Refused)
-        if request.path.endswith("/ws") and not from_own_page(request):
+        is_websocket = dask.is_websocket(request)
+        if (is_websocket or request.path.endswith("/ws")) and not from_own_page(request):
             return self.get_handler_delegate(request, _Refused)
+        if self._dask_pages is not None and dask.is_below(request.path):
+            handed = dask.Socket if is_websocket else dask.Page
+            told = {"pages": self._dask_pages, "policy": _DASK_POLICY}
+            return self.get_handler_delegate(request, handed, told)
         return super().find_handler(request, **kwargs)
 
 
@@ -194,6 +203,8 @@ class Dashboard(BaseServer):
         Who may come in.
     command
         Called with a store and a command for its driver; returns what came of it in a line, or raises an L2LError.
+    dask_pages
+        Dask's own, to be shown below ``/dask``; None for no such address.
 
     Raises
     ------
@@ -202,7 +213,14 @@ class Dashboard(BaseServer):
     """
 
     def __init__(
-        self, root: Path, address: str, port: int, access: Access, command: Callable[[Path, str], str] | None = None
+        self,
+        root: Path,
+        address: str,
+        port: int,
+        access: Access,
+        command: Callable[[Path, str], str] | None = None,
+        *,
+        dask_pages: dask.DaskPages | None = None,
     ) -> None:
         try:
             sockets = bind_sockets(port, address)
@@ -213,10 +231,10 @@ class Dashboard(BaseServer):
             ) from None
         self.access, self.stores = access, Stores(root)
         applications = {
-            url: Application(FunctionHandler(partial(_fill, slug, self.stores, command)))
+            url: Application(FunctionHandler(partial(_fill, slug, self.stores, command, dask_pages)))
             for url, slug in app.ROUTES.items()
         }
-        loop, tornado = IOLoop.current(), _Tornado(applications, access)
+        loop, tornado = IOLoop.current(), _Tornado(applications, access, dask_pages)
         http = HTTPServer(tornado)
         http.add_sockets(sockets)
         super().__init__(loop, tornado, http)
@@ -236,5 +254,12 @@ class Dashboard(BaseServer):
         self.stores.close()
 
 
-def _fill(slug: str, stores: Stores, command: Callable[[Path, str], str] | None, document: Document) -> None:
+def _fill(
+    slug: str,
+    stores: Stores,
+    command: Callable[[Path, str], str] | None,
+    dask_pages: dask.DaskPages | None,
+    document: Document,
+) -> None:
+    document.template_variables["dask"] = dask_pages is not None and dask_pages.is_live()
     app.fill(document, slug, stores, command)

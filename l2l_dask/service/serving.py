@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from l2l_dask.cluster import tls
+from l2l_dask.cluster import pages, tls
 from l2l_dask.cluster.attaching import Census, census
 from l2l_dask.cluster.batch import Workers, scheduler
 from l2l_dask.errors import ClusterError, L2LError
@@ -94,7 +94,8 @@ class Serving:
             profile = self.settings.profile
             interface = "lo" if profile.system == "local" else profile["interface"]
             self._cluster = stack.enter_context(scheduler(secured, interface))
-            self._announce(secured)
+            shown = stack.enter_context(pages.served(self._cluster, secured)) if secured else ""
+            self._announce(secured, shown)
             stack.callback(self.place.connection(self.epoch).unlink, missing_ok=True)
             offers, name = self.settings.offers, f"l2l-{self.succession.service}-{self.epoch}"
             self._workers = Workers(profile, self._cluster, secured, self.place.logs, offers=offers, name=name)
@@ -109,12 +110,13 @@ class Serving:
                 except (OSError, L2LError) as error:  # a disk that is full for a while, say
                     _log.warning("%s", error)
 
-    def _announce(self, secured: tls.Tls | None) -> None:
+    def _announce(self, secured: tls.Tls | None, shown: str) -> None:
         place.write(
             self.place.connection(self.epoch),
             {
                 "address": self._cluster.scheduler_address,
                 "tls": str(secured.folder) if secured else "",
+                "pages": shown,
                 "ends": self.succession.ends,
                 "host": self._me["host"],
             },
@@ -321,6 +323,8 @@ def serve(root: Path) -> None:
     serving = Serving(at, settings, epoch, succession)
     for loud in ("distributed.scheduler", "distributed.batched", "distributed.core"):  # of each client that leaves
         logging.getLogger(loud).setLevel(logging.CRITICAL + 1)
+    for loud in ("bokeh", "tornado.access"):  # of each page that is looked at
+        logging.getLogger(loud).setLevel(logging.ERROR)
     serving.run()
     serving.end()  # not of one that failed or was replaced: it is found to be gone, and its successor counts its life
 

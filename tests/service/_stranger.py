@@ -12,7 +12,7 @@ import sys
 import tempfile
 
 _GET = b"GET /%s HTTP/1.1\r\nHost: localhost\r\n\r\n"
-_PAGES = (b"", b"status", b"info/main/workers.html", b"health", b"metrics", b"json/counts.json")
+_PAGES = (b"", b"status", b"info/main/workers.html", b"health", b"metrics", b"json/counts.json", b"dask/status")
 _NOES = (b"\x15\x03", b"HTTP/1.1 404")  # of TLS, and of a server without pages
 
 

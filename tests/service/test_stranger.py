@@ -14,6 +14,7 @@ import pytest
 
 from l2l_dask import connect
 from l2l_dask.cluster import tls
+from l2l_dask.service.place import read
 
 from .site import Site
 
@@ -84,8 +85,11 @@ def test_another_user_reads_neither_connection_nor_key_and_no_port_tells_him_any
     site.wait_until(lambda: site.n_done("a") > 2)
     secret = [site.place.private, *site.place.private.rglob("*"), store / ".l2l/service.json"]
     assert {"connection-000001.json", "key.pem", "settings.json", "state.json"} <= {path.name for path in secret}
-    ports = _listening(site.processes())
-    assert len(ports) >= 3  # scheduler, nanny, worker
+    ports = _listening({psutil.Process(service.pid), *site.processes()})
+    told = read(site.place.connection(1))
+    known = {told["address"].removeprefix("tls://"), told["pages"]}
+    assert known <= {f"{host}:{port}" for host, port in ports}
+    assert len(ports) >= 4  # nanny, worker
     own = tls.make(tmp_path / "own")
     pem = own.key.read_text() + own.certificate.read_text()
 
