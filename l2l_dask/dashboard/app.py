@@ -62,7 +62,7 @@ class Viewer:
         self._name, self._arguments, self._stores = self._names[0], given, stores
         self._make = next(page for page in PAGES if page.slug == slug)
         self._page: Page | None = None
-        self._is_whole, self._is_drawn = False, False
+        self._is_drawn = False
         self._seen: list[_Seen] = []
         self._broken = ""
         self._followed: dict[str, Followed] = {}
@@ -100,7 +100,7 @@ class Viewer:
             return
         now = _seen(shown)
         if self._page is not None and _which(now) == _which(self._seen):
-            if self._is_whole:
+            if self._page.is_whole:
                 self._renew(shown, self._page, now)
             elif self._is_drawn:
                 await self._add(shown, self._page)
@@ -126,7 +126,6 @@ class Viewer:
         made = await asyncio.get_running_loop().run_in_executor(None, self._made, shown)
         self._page = made  # without one, what was shown before is not to be fed another store
         self._holder.children = [made.root] if made is not None else []
-        self._is_whole = False
 
     def _made(self, shown: list[Followed]) -> Page | None:
         with _still(shown):
@@ -142,27 +141,25 @@ class Viewer:
     def _go_on(self) -> None:
         """Show what comes below, now that the browser has drawn what is above."""
         self._is_drawn = True
-        self._document.add_next_tick_callback(self.tick)
+        tick: Any = self.tick
+        self._document.add_next_tick_callback(tick)
 
     async def _add(self, shown: list[Followed], page: Page) -> None:
         """Make the next part of the page, in another thread."""
         part = await asyncio.get_running_loop().run_in_executor(None, self._more, shown, page)
-        if part is None:
-            self._is_whole = True
-        else:
-            page.add(part)
-            self._go_on()
+        page.add(part)
+        self._go_on()
 
-    def _more(self, shown: list[Followed], page: Page) -> list[Any] | None:
+    def _more(self, shown: list[Followed], page: Page) -> list[Any]:
         with _still(shown):
             if _which(_seen(shown)) != _which(self._seen):
                 return []  # another store: the next tick makes a new page
             try:
                 return page.more()
             except Exception as error:
-                self._page = None
+                self._page = None  # the next time, a new one
                 self._fail(shown[0], error)
-                return None
+                return []
 
     def _renew(self, shown: list[Followed], page: Page, now: list[_Seen]) -> None:
         began = time.monotonic()

@@ -65,8 +65,12 @@ class Page(Protocol):
             Whether to make all of it; else what a browser shows first, and :meth:`more` makes the rest.
         """
 
-    def more(self) -> list[Any] | None:
-        """Make the next part, on a thread of its own too; None if all are made."""
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it is made."""
+
+    def more(self) -> list[Any]:
+        """Make the next part, on a thread of its own too."""
 
     def add(self, part: list[Any]) -> None:
         """Show it."""
@@ -74,7 +78,7 @@ class Page(Protocol):
     def update(self) -> None:
         """Show what changed since the last call (or since the page was made): ``followed.trajectory`` is the new one.
 
-        It is called once all parts are made, when there is something new alone, at most twice a second, on the
+        It is called once all of it is made, when there is something new alone, at most twice a second, on the
         server's only thread: it must take less than 300 ms with a million rows. What several viewers need is best
         computed by ``followed.once(function, *arguments)``. If the store was replaced by another, a new page is made
         instead.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -314,7 +314,7 @@ class StorePage:
     others
         More stores, to compare with.
     at_once
-        Whether to make all parts; else :meth:`more` makes those that come later.
+        Whether to make all of it; else :meth:`more` makes what comes later.
     """
 
     title: ClassVar[str] = ""
@@ -333,8 +333,8 @@ class StorePage:
         self.selection.ids = self._named(arguments.get("id", ""))
         self.root = column(self.build(), sizing_mode="stretch_width", name=self.slug)
         self._later = self.later()
-        while at_once and (part := self.more()) is not None:
-            self.add(part)
+        while at_once and not self.is_whole:
+            self.add(self.more())
 
     @property
     def trajectory(self) -> Trajectory:
@@ -382,13 +382,18 @@ class StorePage:
         """Make the models of the page."""
         raise NotImplementedError
 
-    def later(self) -> Iterator[list[Any]]:
-        """Make the models that stand below, part by part: a browser draws the first ones before these."""
-        yield from ()
+    def later(self) -> list[Callable[[], list[Any]]]:
+        """Say what makes the models below, part by part: a browser draws the first ones before these."""
+        return []
 
-    def more(self) -> list[Any] | None:
-        """Make the next part; None if all are made."""
-        return next(self._later, None)
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it is made."""
+        return not self._later
+
+    def more(self) -> list[Any]:
+        """Make the next part."""
+        return self._later.pop(0)()
 
     def add(self, part: list[Any]) -> None:
         """Show a part below those that are there."""

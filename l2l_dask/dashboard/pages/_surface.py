@@ -133,7 +133,7 @@ class Surface:
         of = Axis(t, -1 - self._objective)
         palette = Viridis256[::-1] if common.sign(t, self._objective) > 0 else Viridis256
         mapper = LogColorMapper if of.log else LinearColorMapper
-        self._log = of.log
+        self.is_logarithmic = of.log
         colours = mapper(palette=palette, low=of.low, high=of.high, nan_color="rgba(0, 0, 0, 0)")
         drawn.grid.visible = False
         quads = drawn.quad("left", "right", "top", "bottom", source=self._cells, line_color=None,
@@ -167,7 +167,7 @@ class Surface:
     def _colour(self) -> None:
         t, smooth = self._page.trajectory, self._kind.value == _SMOOTH
         if smooth:
-            values, based = smoothed(t, self.x, self.y, self._objective, self._log)
+            values, based = smoothed(t, self.x, self.y, self._objective, self.is_logarithmic)
         else:
             values, based = cells(t, self.x, self.y, self._objective)
         x, y = edges(self.x), edges(self.y)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 from bokeh.layouts import column
-from bokeh.models import Button, ColumnDataSource, FactorRange, Select, Spinner
+from bokeh.models import Button, CDSView, ColumnDataSource, FactorRange, Range1d, Select, Spinner
 
 from l2l_dask.dashboard.importance import Importance, importance
 from l2l_dask.dashboard.pages import _common as common
@@ -39,12 +40,18 @@ class Parameters(common.StorePage):
         self._objective.visible = len(names) > 1
         common.when(self._objective, "value", self._show)
         self._parallel = Parallel(self)
-        self._each, self._surface, self._matters = Each(self), Surface(self), Matters(self)
+        return [self._parallel.root]
+
+    def later(self) -> list[Callable[[], list[Any]]]:
+        return [self._make_each, self._make_surface]
+
+    def _make_each(self) -> list[Any]:
+        self._each = Each(self)
+        return [self._objective, common.words("Each parameter against fitness", heading=True), self._each.root]
+
+    def _make_surface(self) -> list[Any]:
+        self._surface, self._matters = Surface(self, self.objective), Matters(self)
         return [
-            self._parallel.root,
-            self._objective,
-            common.words("Each parameter against fitness", heading=True),
-            self._each.root,
             common.words("Two parameters", heading=True),
             self._surface.root,
             common.words("Importance", heading=True),
@@ -58,16 +65,24 @@ class Parameters(common.StorePage):
 
     def update(self) -> None:
         self._parallel.refresh()
-        if self.followed.once(Axis, -1 - self.objective).log != self._each.fitness.log:
-            self._show()  # a figure keeps its scales
+        if self._is_logarithmic() != self._each.fitness.log:
+            self._each.make()  # a figure keeps its scales
         else:
             self._each.refresh()
             self._surface.refresh()
 
     def _show(self) -> None:
         self._each.make()
-        self._surface.show(self.objective)
+        if self.is_whole:
+            self._surface.show(self.objective)
 
+
+    def tick(self) -> None:
+        if self._is_logarithmic() != self._surface.is_logarithmic:  # not along with the others: it takes a while
+            self._surface.show(self.objective)
+
+    def _is_logarithmic(self) -> bool:
+        return self.followed.once(Axis, -1 - self.objective).log
 
 class Each:
     """A plot for each of some parameters, and pages of them."""
@@ -79,10 +94,10 @@ class Each:
         self._number.visible = self._pages > 1
         common.when(self._number, "value", self.make)
         self._said = common.words()
-        self._place = common.flow()
+        self._grid = column([], sizing_mode="stretch_width")
         self.sample = common.Sample(self._columns, page.selection, _MOST_DOTS)
         save = common.download(f"{page.store}-parameters.csv", self._table)
-        self.root = column(self._number, self._said, self._place, save, sizing_mode="stretch_width")
+        self.root = column(self._number, self._said, self._grid, save, sizing_mode="stretch_width")
         self.make()
 
     def make(self) -> None:
@@ -90,10 +105,13 @@ class Each:
         t = self._page.trajectory
         first = (min(max(int(self._number.value or 1), 1), self._pages) - 1) * _AT_ONCE
         self.axes = [Axis(t, j) for j in range(first, min(first + _AT_ONCE, t.space.dim))]
-        self._place.children = []  # these would look for columns that go
+        self._grid.children = []  # these would look for columns that go
         self.refresh(again=True)
         self.fitness = self._page.followed.once(Axis, -1 - self._page.objective)
-        self._place.children = [self._plot(k, axis, self.fitness) for k, axis in enumerate(self.axes)]
+        heights, view = Range1d(*self.fitness.range), CDSView()
+        drawn = [self._plot(k, axis, self.fitness, heights, view) for k, axis in enumerate(self.axes)]
+        self._place = common.flow(*drawn)
+        self._grid.children = [common.with_one_toolbar(self._place)]
 
     def refresh(self, *, again: bool = False) -> None:
         """Draw those that are new, or all."""
@@ -108,20 +126,22 @@ class Each:
         fitness = common.finite(t.record["fitness"][ids, self._page.objective])
         return {"fitness": fitness, **{f"p{k}": axis.values(t, ids) for k, axis in enumerate(self.axes)}}
 
-    def _plot(self, k: int, axis: Axis, fitness: Axis) -> Any:
+    def _plot(self, k: int, axis: Axis, fitness: Axis, heights: Range1d, view: CDSView) -> Any:
+        # What plots share need not be sent and made for each: there may be eight of them.
         drawn = common.plot(
             "",
             axis.name,
             fitness.name,
             height=240,
-            tools="box_zoom,wheel_zoom,save,reset",
+            tools="wheel_zoom,save,reset",
             x_axis_type="log" if axis.log else "linear",
             y_axis_type="log" if fitness.log else "linear",
-            y_range=fitness.range,
+            y_range=heights,
         )
         label_choices(drawn.xaxis[0], axis.choices)
-        dots = drawn.scatter(f"p{k}", "fitness", source=self.sample.source, size=4, color=common.DOTS, alpha=0.4,
-                             nonselection_alpha=0.06, selection_color=common.CHOSEN, selection_alpha=0.9)  # fmt: skip
+        dots = drawn.scatter(f"p{k}", "fitness", source=self.sample.source, view=view, size=4, color=common.DOTS,
+                             alpha=0.4, nonselection_alpha=0.06, selection_color=common.CHOSEN,
+                             selection_alpha=0.9)  # fmt: skip
         common.hover(drawn, dots, ("individual", "@id"), (axis.name, f"@p{k}"), (fitness.name, "@fitness"))
         common.brushable(drawn)
         return drawn
