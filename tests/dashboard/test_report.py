@@ -1,8 +1,6 @@
 """The report: one page that needs nothing else, whatever is in the trajectory."""
 
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
@@ -11,27 +9,11 @@ import pytest
 from l2l_dask import Categorical, Integer, Optimizee, Real, Space, Target, maximize, minimize
 from l2l_dask.dashboard import plots, report
 from l2l_dask.errors import StoreError
-from l2l_dask.executors import Simulated
 from l2l_dask.experiment import Experiment
 from l2l_dask.trajectory import load
 
 EVIL = "<script>alert('x')</script><img src=x onerror=alert(1)>&amp;"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 VOID = {"meta", "link", "br", "img", "hr", "input"}
-
-
-# Counts what is drawn, inside Bokeh's shadow trees too, and notes what goes wrong, where --dump-dom shows it.
-SPY = """<script>
-const errors = [], html = document.documentElement; let alerts = 0;
-html.dataset.errors = ""; html.dataset.alerts = 0; html.dataset.drawn = 0;
-window.addEventListener("error", e => { errors.push(e.message); html.dataset.errors = errors.join("; "); });
-window.addEventListener("unhandledrejection", e => { errors.push(e.reason); html.dataset.errors = errors.join("; "); });
-console.error = (...words) => { errors.push(words.join(" ")); html.dataset.errors = errors.join("; "); };
-window.alert = () => { html.dataset.alerts = ++alerts; };
-const drawn = root => root.querySelectorAll("svg,canvas").length +
-  [...root.querySelectorAll("*")].reduce((n, e) => n + (e.shadowRoot ? drawn(e.shadowRoot) : 0), 0);
-setInterval(() => { html.dataset.drawn = drawn(document); }, 100);
-</script>"""
 
 
 class Page(HTMLParser):
@@ -80,6 +62,8 @@ class Model(Optimizee):
     def evaluate(self, params, context):
         if context.id in self.broken or self.broken == "all":
             raise ValueError(EVIL)
+        context.report(1, 0.5)
+        context.report(2, 0.25)
         context.save("trace", np.sin(np.arange(50.0) * params["x"]))
         context.save("matrix", np.zeros((3, 3)))
         context.save("word", np.array(["a", "b"]))
@@ -87,6 +71,12 @@ class Model(Optimizee):
 
     def targets(self):
         return {"trace": Target(np.sin(np.arange(50.0)), 0.1, "U (mV)", "time (ms)")}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Leave importance to the test that is about it: it takes a second."""
+    monkeypatch.setattr(plots, "MOST_WORK", 0)
 
 
 @pytest.fixture
@@ -133,11 +123,10 @@ def test_failed_rows_are_left_out_of_the_figure_and_the_first_are_quoted(run):
     assert "Failures: 4" in page.text
     assert "individual 0" in page.text
     assert "Traceback" in page.text
-    figure = plots.fitness(ended)
-    shown = figure.renderers[0].data_source.data
+    shown = plots.fitness(ended).renderers[0].data_source.data
     assert shown["id"].tolist() == [1, 3, 5, 7]
     assert shown["number"].tolist() == [2, 4, 6, 8]
-    assert shown["fitness"].tolist() == ended.record["fitness"][1::2, 0].tolist()
+    assert shown["f0"].tolist() == ended.record["fitness"][1::2, 0].tolist()
 
 
 def test_a_report_of_failures_alone_has_no_best(run):
@@ -153,51 +142,55 @@ def test_a_report_of_nothing_done_yet_can_be_written(tmp_path):
     assert "0 evaluations, 0 done, 0 failed; queued." in page.text
 
 
-def test_each_objective_has_its_figure_in_its_own_direction(run):
+def test_each_objective_has_its_figures_in_its_own_direction(run):
     ended = run(Model([minimize("rmse"), maximize("score")]))
-    assert page_of(ended).text.count("rmse = ") == 1
-    values = ended.record["fitness"][:, 0]
+    text = page_of(ended).text
+    assert text.count("The best, by rmse: individual") == 1
+    order = np.argsort(ended.record["told"], kind="stable")
     for objective, accumulate in enumerate([np.minimum.accumulate, np.maximum.accumulate]):
-        figure = plots.fitness(ended, objective)
-        order = np.argsort(ended.record["told"], kind="stable")
-        steps = figure.renderers[1].data_source.data
-        best = accumulate(values[order])
-        assert steps["best"].tolist() == [best[n - 1] for n in steps["number"]]
-        assert steps["best"][-1] == best[-1]
-    titles = [plots.fitness(ended, objective).title.text for objective in range(2)]
-    assert titles == ["rmse (minimized)", "score (maximized)"]
+        best = accumulate(ended.record["fitness"][order, objective])
+        for over_time in (False, True):
+            steps = plots.fitness(ended, objective, over_time=over_time).renderers[1].data_source.data
+            assert steps["best"][-1] == best[-1]
+            assert set(steps["best"].tolist()) == set(best.tolist())
+    assert "rmse (minimized) of each individual" in text
+    assert "score (maximized) of each individual" in text
 
 
-def test_a_saved_curve_is_drawn_over_its_target(run):
+def test_over_evaluations_and_over_time_are_two_plots_of_the_same_individuals(run):
+    first, second, *_ = plots.Plots(run(Model())).search()
+    over_evaluations, over_time = first.panels[0].renderers[0], second.panels[0].renderers[0]
+    assert over_evaluations.data_source is over_time.data_source
+    assert (over_evaluations.glyph.x, over_time.glyph.x) == ("number", "seconds")
+
+
+def test_what_the_best_saved_and_reported_is_drawn(run):
     ended = run(Model())
     best = ended.best
-    figures = report._traces(ended)
-    assert [figure.title.text for figure in figures] == [f"trace of individual {best.id}, the best"]
-    target, found = (renderer.data_source.data for renderer in figures[0].renderers)
+    drawn, left = plots.Plots(ended).saved(best.id)
+    curve, matrix, trace = (each.panels[0] for each in drawn)
+    assert curve.renderers[0].data_source.data["y"].tolist() == [0.5, 0.25]
+    assert matrix.renderers[0].data_source.data["image"][0].shape == (3, 3)
+    target, found = (renderer.data_source.data for renderer in trace.renderers)
     np.testing.assert_allclose(target["x"], np.arange(50) * 0.1)
     np.testing.assert_allclose(target["y"], np.sin(np.arange(50.0)))
     np.testing.assert_allclose(found["y"], np.sin(np.arange(50.0) * best.params["x"]))
-    assert figures[0].xaxis.axis_label == "time (ms)"
-    assert figures[0].yaxis.axis_label == "U (mV)"
+    assert trace.xaxis.axis_label == "time (ms)"
+    assert trace.yaxis.axis_label == "U (mV)"
+    assert left == "Saved and not drawn: word: <U1 (2,)"
+    assert f"Saved by individual {best.id}, the best (trace: 50 samples)." in page_of(ended).text
 
 
-def test_more_points_than_serve_are_thinned_and_counted(run, monkeypatch):
-    monkeypatch.setattr(plots, "MOST_POINTS", 40)
-    monkeypatch.setattr(plots.thinned, "__defaults__", (40,))
-    ended = run(Model(), 100, executor=Simulated(4, lambda candidate, rng: 1.0))
-    figure = plots.fitness(ended)
-    assert figure.title.text == "rmse (minimized, 40 of 100 shown)"
-    each, best = (renderer.data_source.data for renderer in figure.renderers)
-    assert len(each["id"]) == 40
-    assert best["best"][-1] == ended.record["fitness"].min()  # the line is of all
+def test_more_matrices_than_serve_are_named(run):
+    class Many(Model):
+        def evaluate(self, params, context):
+            for i in range(6):
+                context.save(f"m{i}", np.zeros((4, 4)))
+            return params["x"]
 
-
-@pytest.mark.parametrize(("n", "expected"), [(0, 0), (5, 5), (10_000, 10_000), (10_001, 10_000), (1_000_000, 10_000)])
-def test_thinning_keeps_both_ends_and_no_more_than_serve(n, expected):
-    kept = plots.thinned(n)
-    assert len(kept) == len(set(kept.tolist())) == expected
-    if n:
-        assert (kept[0], kept[-1]) == (0, n - 1)
+    drawn, left = plots.Plots(ended := run(Many())).saved(ended.best.id)
+    assert len(drawn) == 4
+    assert left == "m4: 4 x 4: not drawn here m5: 4 x 4: not drawn here"
 
 
 def test_parameters_of_every_kind_are_shown(run):
@@ -238,35 +231,6 @@ def test_a_report_is_written_whole_or_not_at_all(run, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zarr", "out.html"]
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
-def test_a_browser_draws_the_report_without_errors(run, tmp_path):
-    space = Space({"x": Real(0.5, 1), "kind": Categorical([EVIL, "b"])})
-    ended = run(Model([minimize("rmse"), maximize(f"s{EVIL}")], space, broken=(2,)))
-    out = tmp_path / "out.html"
-    page = report.html(ended).replace("<head>", f"<head>{SPY}", 1)
-    out.write_text(page, encoding="utf-8")
-    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    flags += " --disable-component-update --disable-sync --disable-dev-shm-usage"
-    shown = subprocess.run(
-        [
-            CHROMIUM,
-            *flags.split(),
-            "--virtual-time-budget=10000",
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--dump-dom",
-            out.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    said = dict(re.findall(r'data-(drawn|errors|alerts)="([^"]*)"', shown.stdout))
-    assert said["errors"] == ""
-    assert said["alerts"] == "0"
-    assert int(said["drawn"]) >= 3  # two objectives and the trace
-
-
 def test_it_counts_those_that_were_stopped_and_says_what_the_optimizer_chose(tmp_path):
     def learning(params, context):
         for step in range(1, 10):
@@ -281,3 +245,105 @@ def test_it_counts_those_that_were_stopped_and_says_what_the_optimizer_chose(tmp
     assert told in Page(report.html(stopped)).text
     chosen = Experiment(learning, "auto", store=tmp_path / "b.zarr", **searched).run()
     assert chosen.experiment["explanation"] in Page(report.html(chosen)).text
+
+
+def dominated(cost, i):
+    """By the definition, one against each."""
+    return any((other <= cost[i]).all() and (other < cost[i]).any() for other in cost)
+
+
+@pytest.mark.parametrize("objectives", [2, 3])
+def test_the_front_is_exactly_those_whom_nobody_beats(tmp_path, stores, objectives):
+    t = load(stores.make(tmp_path / "a.zarr", 500, objectives=objectives))
+    done = [id for id in range(len(t)) if np.isfinite(t.record["fitness"][id]).all()]
+    cost = t.record["fitness"][done] * [1, -1, 1][:objectives]
+    front = {id for i, id in enumerate(done) if not dominated(cost, i)}
+    pairs, volume = plots.Plots(t).pareto()
+    for panel in pairs.panels:
+        assert set(panel.renderers[1].data_source.data["id"].tolist()) == front
+    assert len(pairs.panels) == objectives * (objectives - 1) // 2
+    assert (np.diff(volume.panels[0].renderers[0].data_source.data["volume"]) >= 0).all()
+    section = next(part for part in report.contents(t) if part.title == "Pareto front")
+    listed = [int(row[0]) for row in section.tables[0].rows]
+    assert set(listed) <= front
+    assert len(listed) == len(set(listed)) == min(20, len(front))
+    assert (f"20 of {len(front)} members of the front" in section.tables[0].note) == (len(front) > 20)
+    assert f"{len(front)} of {len(done)} individuals are on the Pareto front" in section.texts[0]
+    assert f"orange: {len(front)} members" in pairs.caption
+
+
+def test_every_figure_says_what_it_shows_and_of_how_many(tmp_path, stores):
+    t = load(stores.make(tmp_path / "a.zarr", 9000, rich=True, generation=50, objectives=2, saved=1, failures=0))
+    drawn = [each for section in report.contents(t) for each in section.drawn]
+    for each in drawn:
+        assert re.search(r"\d", each.caption), each.caption
+        assert each.caption.endswith(".")
+    captions = " ".join(each.caption for each in drawn)
+    for said in (
+        "loss (minimized) of each individual (points), and the best so far (line)",
+        "rate_of_success (maximized) of each individual",
+        "loss in each generation",
+        "(loss by generation: 180 generations)",
+        "How often which loss was found",
+        "across axes for 8 of 10 parameters and each objective",
+        "of 9,000 done shown, the 100 best and an even sample",
+        "Each of 8 of 10 parameters against loss (minimized)",
+        "means over 200 slices of the time, from 9,000 evaluations",
+        "(9,000 durations, median",
+    ):
+        assert said in captions
+    shown = len(drawn[0].panels[0].renderers[0].data_source.data["id"])
+    assert shown < 4000
+    assert f"(loss: {shown:,} of 9,000 done shown" in captions
+
+
+def test_nothing_that_asks_a_server_is_left_in_a_figure(tmp_path, stores):
+    t = load(stores.make(tmp_path / "a.zarr", 100, objectives=2))
+    for panel in (panel for section in report.contents(t) for each in section.drawn for panel in each.panels):
+        kinds = {type(tool).__name__ for tool in panel.tools}
+        assert not kinds & {"BoxSelectTool", "LassoSelectTool", "TapTool"}
+        assert not any(model._callbacks or model._event_callbacks for model in panel.references())
+        assert panel.output_backend == "svg"
+
+
+def test_importance_is_shown_where_it_takes_little(tmp_path, stores, monkeypatch):
+    pytest.importorskip("sklearn")
+    t = load(stores.make(tmp_path / "a.zarr", 200))
+    monkeypatch.setattr(plots, "MOST_WORK", 1000)
+    assert "Permutation importance of a random forest" in page_of(t).text
+    monkeypatch.setattr(plots, "MOST_WORK", 100)
+    text = page_of(t).text
+    assert "Permutation importance" not in text
+    assert "l2l dashboard does, on demand" in text
+    monkeypatch.setattr(plots, "MOST_WORK", 1000)
+    few = load(stores.make(tmp_path / "b.zarr", 5))
+    assert "Importance needs at least 30 individuals that are done" in page_of(few).text
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"n": 60, "odd": True, "evil": True, "rich": True, "objectives": 3, "spread": True}, "The best, by loss"),
+        ({"n": 30, "failures": 1.0, "objectives": 2}, "No evaluation has a fitness yet: there is nothing to draw."),
+        ({"n": 5, "pending": 5}, "No evaluation has a fitness yet"),
+        ({"n": 0, "objectives": 2}, "0 evaluations, 0 done, 0 failed"),
+        ({"n": 1, "failures": 0.0, "generation": 5, "objectives": 2}, "1 of 1 individuals are on the Pareto front"),
+    ],
+)
+def test_whatever_came_of_a_search_has_a_report(tmp_path, stores, options, said):
+    options = dict(options)
+    assert said in page_of(load(stores.make(tmp_path / "a.zarr", options.pop("n"), **options))).text
+
+
+def test_ways_to_fail_are_counted(tmp_path, stores):
+    t = load(stores.make(tmp_path / "a.zarr", 300, failures=0.5))
+    table = next(part for part in report.contents(t) if part.title.startswith("Failures")).tables[0]
+    errors = t.record["error"].tolist()
+    assert {row[0]: int(row[1]) for row in table.rows} == {kind: errors.count(kind) for kind in set(errors) - {""}}
+
+
+def test_a_store_of_a_million_has_a_small_report(tmp_path, stores):
+    t = load(stores.make(tmp_path / "a.zarr", 1_000_000, objectives=2, rich=True, saved=1, workers=64))
+    html = report.html(t)
+    assert len(html.encode()) < 4_000_000
+    assert re.search(r"\d,\d{3} of 970,\d{3} done shown", html)

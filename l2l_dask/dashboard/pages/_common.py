@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,11 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
 import numpy as np
+from bokeh.document.events import MessageSentEvent
 from bokeh.layouts import column, group_tools
-from bokeh.models import Button, ColumnDataSource, Div, GridPlot, HoverTool, Row, Toolbar
+from bokeh.models import Button, Div, GridPlot, HoverTool, Row, Toolbar
 from numpy.typing import NDArray
 
 from l2l_dask.dashboard import theme
+from l2l_dask.dashboard.pages._selection import Selection
 from l2l_dask.evaluation import Ids, Status
 from l2l_dask.space import Floats
 from l2l_dask.trajectory import Trajectory
@@ -37,13 +38,10 @@ STATUS_COLOURS = {
 MOST_POINTS = 5_000
 _HUGE = 1e100  # Bokeh's axes hang on numbers near the end of what there is
 _MOST_LINKED = 50  # ids in an address
-_MOST_KEPT = 200  # of those chosen, that are always drawn
 NARROWEST = 300  # pixels, of a plot: a phone is 360 wide
 
 _UNITS = ((2 * 86_400, 86_400.0, "d"), (2 * 3600, 3600.0, "h"), (120, 60.0, "min"), (0, 1.0, "s"))
 UNIT_NAMES = {"d": "days", "h": "hours", "min": "minutes", "s": "seconds"}
-
-_NONE: Ids = np.empty(0, dtype=np.int64)
 
 
 def unit(seconds: float) -> tuple[float, str]:
@@ -97,6 +95,8 @@ def legend(drawn: Any, place: str = "above") -> None:
     drawn.legend.background_fill_alpha = 0.0
     drawn.legend.padding = 2
     drawn.legend.label_text_font_size = "12px"
+    # Bokeh lays the plot out before it draws what stands beside the labels, which as SVG would be 150 high until then.
+    drawn.legend.stylesheets = ["svg { width: 20px; height: 20px; }"]
 
 
 def flow(*children: Any) -> Row:
@@ -127,7 +127,7 @@ def say(shown: Div, text: str, *, heading: bool = False, links: Mapping[str, str
 
 
 def download(file: str, table: Callable[[], Mapping[str, Iterable[Any]]]) -> Row:
-    """Make a button for the data that a page shows, as CSV: a link that holds them comes beside it.
+    """Make a button that saves the data that a page shows, as CSV.
 
     Parameters
     ----------
@@ -135,23 +135,23 @@ def download(file: str, table: Callable[[], Mapping[str, Iterable[Any]]]) -> Row
         Gives the columns, by title.
     """
     button = Button(label="Data as CSV", width=120)
-    link = Div(disable_math=True, styles={"align-self": "center"})
+    said = words(styles={"align-self": "center"}, min_width=NARROWEST)
 
-    def offer() -> None:
+    def save() -> None:
         columns = table()
         text = io.StringIO(newline="")
         writer = csv.writer(text)
         writer.writerow(columns)
         rows = list(zip(*columns.values(), strict=True))
         writer.writerows(rows)
-        data = base64.b64encode(text.getvalue().encode()).decode()
-        link.text = (
-            f'<a download="{escape(file)}" href="data:text/csv;charset=utf-8;base64,{data}">save {escape(file)}</a> '
-            f"({len(rows):,} rows that are shown here; everything: <code>l2l export STORE OUT.csv</code>)"
-        )
+        document = button.document
+        if document is not None:
+            saved = MessageSentEvent(document, "l2l-save", {"name": file, "text": text.getvalue()})
+            document.callbacks.trigger_on_change(saved)  # dashboard.js hands it to the browser
+        say(said, f"{len(rows):,} rows that are shown here; everything: l2l export STORE OUT.csv")
 
-    button.on_click(offer)
-    return Row(children=[button, link], sizing_mode="stretch_width", styles={"flex-wrap": "wrap"})
+    button.on_click(save)
+    return Row(children=[button, said], sizing_mode="stretch_width", styles={"flex-wrap": "wrap"})
 
 
 def counted(shown: int, of: int, what: str = "individuals") -> str:
@@ -175,106 +175,6 @@ def is_logarithmic(values: NDArray[Any]) -> bool:
 def sign(trajectory: Trajectory, objective: int) -> float:
     """Return 1 for an objective that is minimised, -1 for one that is maximised."""
     return float(trajectory.objectives.cost(np.ones(len(trajectory.objectives)))[objective])
-
-
-class Selection:
-    """The individuals chosen on a page, by id: to choose some in one plot chooses them in all."""
-
-    def __init__(self) -> None:
-        self.ids: Ids = _NONE
-        self._sources: list[ColumnDataSource] = []
-        self._listeners: list[Callable[[Ids], None]] = []
-        self._at_work = False
-
-    def join(self, source: ColumnDataSource) -> None:
-        """Take part with a source that has a column ``id``."""
-        self._sources.append(source)
-
-        def chosen(attr: str, old: Any, new: list[int]) -> None:  # noqa: ARG001  (Bokeh asks for these names)
-            if not self._at_work:
-                self.choose(np.asarray(source.data["id"], dtype=np.int64)[new])
-
-        source.selected.on_change("indices", chosen)
-
-    def listen(self, listener: Callable[[Ids], None]) -> None:
-        """Call when the choice changes."""
-        self._listeners.append(listener)
-
-    def choose(self, ids: Iterable[int]) -> None:
-        """Choose these individuals, and no others."""
-        self.ids = np.unique(np.asarray(list(ids) if not isinstance(ids, np.ndarray) else ids, dtype=np.int64))
-        for source in self._sources:
-            self.mark(source)
-        for listener in self._listeners:
-            listener(self.ids)
-
-    def mark(self, source: ColumnDataSource) -> None:
-        """Mark in a source what is chosen."""
-        here = np.asarray(source.data["id"], dtype=np.int64)
-        indices = np.flatnonzero(np.isin(here, self.ids)).tolist() if len(self.ids) else []
-        self._at_work = True
-        try:
-            if source.selected.indices != indices:
-                source.selected.indices = indices
-        finally:
-            self._at_work = False
-
-
-class Sample:
-    """The individuals that a source draws: all, or every second, fourth, ..., and some that always are.
-
-    Parameters
-    ----------
-    columns
-        What to draw of given individuals; it leaves the column ``id`` to this.
-    """
-
-    def __init__(
-        self, columns: Callable[[Trajectory, Ids], dict[str, Any]], selection: Selection, most: int = MOST_POINTS
-    ) -> None:
-        self._columns, self._selection, self._most = columns, selection, most
-        self._step = 0
-        self.source = ColumnDataSource()
-        self.of = 0
-
-    def __len__(self) -> int:
-        return len(self.source.data.get("id", ()))
-
-    def update(self, trajectory: Trajectory, always: Ids = _NONE, *, again: bool = False) -> None:
-        """Draw what is new, by sending it alone where that is enough.
-
-        Parameters
-        ----------
-        always
-            Individuals that are not left out.
-        again
-            Draw all anew: the columns mean something else now.
-        """
-        step = 1
-        while len(trajectory) > self._most * step:
-            step *= 2
-        chosen = self._selection.ids[:_MOST_KEPT]
-        ids = np.unique(np.concatenate([np.arange(0, len(trajectory), step), always, chosen]))
-        ids = ids[np.isfinite(trajectory.cost[ids]).all(axis=1)]
-        before = np.asarray(self.source.data.get("id", ()), dtype=np.int64)
-        new = np.setdiff1d(ids, before)
-        if again or step != self._step or not len(before) or len(before) + len(new) > 2 * self._most:
-            self._step = step
-            self._replace(trajectory, ids)
-        elif len(new):
-            self.source.stream(self._of(trajectory, new))
-            if len(self._selection.ids):
-                self._selection.mark(self.source)
-
-    def _replace(self, trajectory: Trajectory, ids: Ids) -> None:
-        first = not self.source.data
-        self.source.data = self._of(trajectory, ids)
-        if first:
-            self._selection.join(self.source)
-        self._selection.mark(self.source)
-
-    def _of(self, trajectory: Trajectory, ids: Ids) -> dict[str, Any]:
-        return {"id": ids, **self._columns(trajectory, ids)}
 
 
 def best_ids(trajectory: Trajectory, k: int, objective: int = 0) -> Ids:
@@ -331,8 +231,8 @@ class StorePage:
         self.followed, self.arguments, self.others = followed, arguments, others
         self.selection = Selection()
         self.selection.ids = self._named(arguments.get("id", ""))
-        self.root = column(self.build(), sizing_mode="stretch_width", name=self.slug)
         self._later = self.later()
+        self.root = column(self.build(), sizing_mode="stretch_width", name=self.slug)
         while at_once and not self.is_whole:
             self.add(self.more())
 

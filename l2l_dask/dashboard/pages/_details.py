@@ -52,7 +52,7 @@ class Details:
             where,
             common.flow(*self._tables(t, individual)),
             *self._error(t, id),
-            *_plots(t, id),
+            *plots(t, id),
         ]
 
     def _tables(self, t: Trajectory, individual: Individual) -> list[Div]:
@@ -120,8 +120,8 @@ def _short(value: Any) -> str:
     return text if len(text) < 200 else text[:197] + "..."
 
 
-def _plots(t: Trajectory, id: int) -> list[Any]:
-    """Plot what it saved; what cannot be plotted is named."""
+def plots(t: Trajectory, id: int) -> list[Any]:
+    """Plot what it saved, in a row; what cannot be plotted is named in text."""
     folder = str(t.record["saved"][id])
     if not folder:
         return []

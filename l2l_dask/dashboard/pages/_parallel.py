@@ -55,6 +55,11 @@ class Parallel:
         buttons = common.flow(self._clear, common.download(f"{page.store}-parallel.csv", self._table))
         self.root = column(self._chosen, self._plot, buttons, self._said, sizing_mode="stretch_width")
 
+    @property
+    def figure(self) -> Any:
+        """The plot."""
+        return self._plot
+
     def _make(self) -> Any:
         plot = common.plot("", "", "", tools="box_select,tap,save,reset", height=420, x_range=Range1d(-0.5, 1.5))
         plot.y_range = Range1d(-0.16, 1.16)

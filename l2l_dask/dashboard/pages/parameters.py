@@ -15,6 +15,7 @@ from l2l_dask.dashboard.importance import Importance, importance
 from l2l_dask.dashboard.pages import _common as common
 from l2l_dask.dashboard.pages._axis import Axis, label_choices
 from l2l_dask.dashboard.pages._parallel import Parallel
+from l2l_dask.dashboard.pages._selection import Sample
 from l2l_dask.dashboard.pages._surface import Surface
 from l2l_dask.errors import L2LError
 from l2l_dask.evaluation import Ids
@@ -63,6 +64,11 @@ class Parameters(common.StorePage):
         """Which of the objectives is shown."""
         return int(self._objective.value)
 
+    @property
+    def parts(self) -> tuple[Parallel, Each, Matters]:
+        """Parallel coordinates, each parameter against fitness, and importance."""
+        return self._parallel, self._each, self._matters
+
     def update(self) -> None:
         self._parallel.refresh()
         if self._is_logarithmic() != self._each.fitness.log:
@@ -71,18 +77,18 @@ class Parameters(common.StorePage):
             self._each.refresh()
             self._surface.refresh()
 
-    def _show(self) -> None:
-        self._each.make()
-        if self.is_whole:
-            self._surface.show(self.objective)
-
-
     def tick(self) -> None:
         if self._is_logarithmic() != self._surface.is_logarithmic:  # not along with the others: it takes a while
             self._surface.show(self.objective)
 
     def _is_logarithmic(self) -> bool:
         return self.followed.once(Axis, -1 - self.objective).log
+
+    def _show(self) -> None:
+        self._each.make()
+        if self.is_whole:
+            self._surface.show(self.objective)
+
 
 class Each:
     """A plot for each of some parameters, and pages of them."""
@@ -95,10 +101,15 @@ class Each:
         common.when(self._number, "value", self.make)
         self._said = common.words()
         self._grid = column([], sizing_mode="stretch_width")
-        self.sample = common.Sample(self._columns, page.selection, _MOST_DOTS)
+        self.sample = Sample(self._columns, page.selection, _MOST_DOTS)
         save = common.download(f"{page.store}-parameters.csv", self._table)
         self.root = column(self._number, self._said, self._grid, save, sizing_mode="stretch_width")
         self.make()
+
+    @property
+    def figures(self) -> list[Any]:
+        """A plot for each of the parameters of the page."""
+        return list(self._place.children)
 
     def make(self) -> None:
         """Plot the parameters of the page that is chosen."""
@@ -172,6 +183,11 @@ class Matters:
         save = common.download(f"{page.store}-importance.csv", self._table)
         self.root = column(self._button, self._said, self._plot, save, sizing_mode="stretch_width")
         self.found: Importance | None = None
+
+    @property
+    def figure(self) -> Any:
+        """The plot of the result."""
+        return self._plot
 
     def compute(self) -> None:
         """Begin."""

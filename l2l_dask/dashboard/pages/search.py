@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from l2l_dask.dashboard import theme
 from l2l_dask.dashboard.pages import _common as common
 from l2l_dask.dashboard.pages import _course as course
 from l2l_dask.dashboard.pages._axis import Axis
+from l2l_dask.dashboard.pages._selection import Sample
 from l2l_dask.evaluation import Ids, Status
 from l2l_dask.trajectory import Trajectory
 
@@ -28,6 +29,7 @@ class Search(common.StorePage):
 
     title: ClassVar[str] = "Search"
     slug: ClassVar[str] = "search"
+    most: ClassVar[int] = common.MOST_POINTS  # individuals that are drawn
 
     def build(self) -> list[Any]:
         t = self.trajectory
@@ -40,33 +42,58 @@ class Search(common.StorePage):
         self._whole = Toggle(label="The worst too", width=130, align="end")
         self._said, self._chosen = common.words(), common.words()
         self.selection.listen(lambda _ids: self.say_chosen(self._chosen))
-        self.sample = common.Sample(self._columns, self.selection)
-        self._place = column([], sizing_mode="stretch_width")
+        self.sample = Sample(self._columns, self.selection, self.most)
+        self._place, self._below = (column([], sizing_mode="stretch_width") for _ in range(2))
         common.when(self._objective, "value", self.make)
         common.when(self._whole, "active", self.make)
         common.when(self._over, "active", self._turn)
-        self._pareto = Pareto(self) if len(names) > 1 else None
+        self._pareto: Pareto | None = None
         self.make()
+        return [common.flow(self._objective, self._over, self._whole), self._said, self._place, self._chosen]
+
+    def later(self) -> list[Callable[[], list[Any]]]:
+        return [self._make_below]
+
+    def _make_below(self) -> list[Any]:
+        self._pareto = Pareto(self) if len(self.trajectory.objectives) > 1 else None
+        self._plots += self._others()
+        self._refresh_below()
+        self._below.children = [common.flow(*self._plots[1:])]
         save = common.download(f"{self.store}-search.csv", self._table)
-        parts = [common.flow(self._objective, self._over, self._whole), self._said, self._place, self._chosen]
-        return [*parts, *([self._pareto.root] if self._pareto else []), save]
+        return [self._below, *([self._pareto.root] if self._pareto else []), save]
 
     @property
     def objective(self) -> int:
         """Which of the objectives is shown."""
         return int(self._objective.value)
 
+    @property
+    def figures(self) -> list[Any]:
+        """Its plots about one objective: fitness, generations if there are any, and the distribution."""
+        return list(self._plots)
+
+    @property
+    def pareto(self) -> Pareto | None:
+        """Its plots about several objectives at once."""
+        return self._pareto
+
+    def choose(self, objective: int, *, over_time: bool) -> None:
+        """Choose what is drawn, as its widgets do."""
+        self._objective.value, self._over.active = str(objective), int(over_time)
+
     def make(self) -> None:
         """Draw the plots about one objective anew."""
-        self.axis, (self._scale, self._unit), generations = self._fits()
+        self.axis, (self._scale, self._unit), _ = self._fits()
         self._best = [ColumnDataSource({"number": [], "best": []}) for _ in (self, *self.others)]
         self._seen: tuple[float, float] = self.axis.range
-        self._plots = [self._fitness(), self._distribution()]
-        if generations:
-            self._plots.insert(1, self._by_generation())
+        self._plots = [self._fitness(), *(self._others() if self.is_whole else [])]
         self._refresh(again=True)
-        self._place.children = [self._plots[0], common.flow(*self._plots[1:])]
+        self._place.children, self._below.children = self._plots[:1], [common.flow(*self._plots[1:])]
         self._turn()
+
+    def _others(self) -> list[Any]:
+        generations = "generation" in self.trajectory.record.columns
+        return [*([self._by_generation()] if generations else []), self._distribution()]
 
     def _fits(self) -> tuple[Axis, tuple[float, str], bool]:
         """Return what the plots are made for: the axis, the unit of time, and whether there are generations."""
@@ -89,9 +116,13 @@ class Search(common.StorePage):
         if found.front is not None:
             always.append(found.front.ids[:_MOST_FRONT])
         self.sample.update(t, np.unique(np.concatenate(always)), again=again)
-        if self._pareto is not None:
-            self._pareto.refresh(found.front or course.Front())
         self._say(best)
+        if self.is_whole:
+            self._refresh_below()
+
+    def _refresh_below(self) -> None:
+        if self._pareto is not None:
+            self._pareto.refresh(course.course(self.followed).front or course.Front())
         self._histogram()
         if len(self._plots) > 2:
             self._generations()
@@ -185,7 +216,7 @@ class Search(common.StorePage):
         if self._plots:
             self._plots[0].y_range.update(start=self._seen[0], end=self._seen[1])
 
-    _plots: Sequence[Any] = ()
+    _plots: list[Any] = []  # noqa: RUF012  (replaced, not changed)
 
     def _say(self, best: Sequence[float]) -> None:
         t = self.trajectory
@@ -277,6 +308,11 @@ class Pareto:
         heading = common.words("Pareto front", heading=True)
         save = common.download(f"{page.store}-front.csv", self._table)
         self.root = column(heading, self._said, self._place, save, sizing_mode="stretch_width")
+
+    @property
+    def figures(self) -> list[Any]:
+        """The front, by pairs, and how much it dominates."""
+        return list(self._place.children)
 
     def refresh(self, front: course.Front) -> None:
         """Draw the front as it is now."""
