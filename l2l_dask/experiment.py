@@ -15,9 +15,11 @@ from l2l_dask import config, description, registry, shipping
 from l2l_dask.capture import Capture
 from l2l_dask.description import PICKLED, Plan
 from l2l_dask.errors import ConfigError, PluginError, StoreError
+from l2l_dask.notebook.bar import shown
+from l2l_dask.notebook.frame import View
 from l2l_dask.optimizee import Optimizee, Target
 from l2l_dask.running import Handle, OnProgress, drive, opened
-from l2l_dask.trajectory import FINAL, RETRY, Trajectory, create, mended, refuse
+from l2l_dask.trajectory import FINAL, RETRY, Trajectory, create, look, mended, refuse
 
 _log = logging.getLogger(__name__)
 
@@ -75,7 +77,8 @@ class Experiment:
         threads OpenMP, MKL, OpenBLAS and Numba may use. Of a worker's GPUs, one that takes a ``GPU`` sees its own only.
     memory
         What one evaluation may use, with all that it starts: ``"2 GB"``. One that uses more ends as crashed. By
-        default its share of what its worker may use; ``cluster="serial"`` has no limit.
+        default its share of what its worker may use; ``cluster="serial"`` has no limit. A worker whose evaluations use
+        more than it may, all together, is lost with them: it needs as much for each of its slots.
     show_output
         Whether what evaluations print is shown, rather than kept with those that fail.
 
@@ -223,7 +226,7 @@ class Experiment:
         client
             A connected :class:`distributed.Client`; what ``cluster`` says if None.
         on_progress
-            Called a few times a second.
+            Called a few times a second; in a notebook there is a progress bar in its place.
 
         Returns
         -------
@@ -232,10 +235,22 @@ class Experiment:
         """
         refuse(self.store)
         shipping.pack(self.plan.problem.optimizee)
-        with opened(self.plan, client) as executor:  # first: a cluster out of reach leaves no store behind
+        # The cluster first: if it is out of reach, no store is left behind.
+        with shown(self.store, on_progress) as note, opened(self.plan, client) as executor:
             self.plan = self.plan.informed(executor.slots or None)
             self.create()
-            return drive(self.plan, executor, on_progress=on_progress)
+            return drive(self.plan, executor, on_progress=note)
+
+    def show(self, page: str = "search") -> View:
+        """Show how far it is: in a notebook its live plots, as the cell's last expression, elsewhere a line.
+
+        Parameters
+        ----------
+        page
+            Which plots: ``"search"``, ``"parameters"``, ``"workers"`` or ``"individuals"``.
+        """
+        state = look(self.store)[1] if self.store.exists() else "not started"
+        return View(f"{self.store}: {state}", self.store, page)
 
     def start(self, client: Any = None) -> Handle:
         """Run it on a thread of its own, and return at once with a handle."""
@@ -288,9 +303,7 @@ class Experiment:
         extended = (evaluations or 0) > before or target is not None or wall_time is not None
         if found.state == "finished" and not extended and not retry_failed:
             return found
-        replaced = [what for what, given in (("optimizee", optimizee), ("optimizer", optimizer)) if given is not None]
-        for change in description.changes(found.experiment, plan.folder, replaced):
-            _log.warning("%s: %s", store, change)
+        _warn_of_changes(found, plan, optimizee=optimizee, optimizer=optimizer)
         moved = {} if cluster is None else config.cluster(cluster, Path.cwd())
         changed = plan.config.changed(**moved).changed(
             evaluations=before if evaluations is None else evaluations,
@@ -302,7 +315,8 @@ class Experiment:
             show_output=show_output,
         )
         plan = replace(plan, config=changed)
-        return drive(plan, client, trust=trust_record, retry_failed=retry_failed, on_progress=on_progress)
+        with shown(plan.store, on_progress) as note:
+            return drive(plan, client, trust=trust_record, retry_failed=retry_failed, on_progress=note)
 
 
 def _refuse_fewer(found: Trajectory, evaluations: int | None) -> None:
@@ -310,6 +324,12 @@ def _refuse_fewer(found: Trajectory, evaluations: int | None) -> None:
     if evaluations is not None and evaluations < searched:
         store = found.layout.root
         raise ConfigError(f"{store} has {searched} evaluations: expected at least as many, got {evaluations}")
+
+
+def _warn_of_changes(found: Trajectory, plan: Plan, **given: Any) -> None:
+    replaced = [what for what, other in given.items() if other is not None]
+    for change in description.changes(found.experiment, plan.folder, replaced):
+        _log.warning("%s: %s", found.layout.root, change)
 
 
 def _restored(found: Trajectory, optimizee: Any, optimizer: Any) -> Plan:

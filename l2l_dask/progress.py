@@ -11,6 +11,8 @@ import numpy as np
 from l2l_dask.evaluation import Evaluation, Objectives, Status
 from l2l_dask.trajectory import Record
 
+_BAR = 20  # characters
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -100,3 +102,45 @@ class Meter:
         return Progress(
             self._ended, self._failed, total, best, in_flight, slots, paused, stopping, seconds, rate, self._stopped
         )
+
+
+def line(p: Progress, width: int) -> str:
+    """Put progress into a line; the less important parts go first where the terminal is narrow."""
+    done = min(_BAR, _BAR * p.ended // max(p.total, 1))
+    bar = f"{'━' * done}{'─' * (_BAR - done)} {p.ended}/{p.total}"
+    waits = f"stopping: waits for {p.in_flight} running (Ctrl-C again: at once)" if p.stopping else ""
+    parts = [bar, *words(p, waits)]
+    while width and len(parts) > 2 and len("  ".join(parts)) > width:
+        parts.pop()
+    return "  ".join(parts)
+
+
+def words(p: Progress, stopping: str = "") -> list[str]:
+    """Say in words how it goes, the most important first; ``stopping`` replaces what is said while it stops."""
+    left = "" if p.seconds_left is None or p.ended >= p.total else f"{clock(p.seconds_left)} left"
+    parts = [
+        (stopping or f"stopping: waits for {p.in_flight} running") if p.stopping else _doing(p),
+        "" if p.best is None else f"best {p.best:.6g}",
+        f"{p.failed} failed" if p.failed else "",
+        f"{p.stopped} stopped early" if p.stopped else "",
+        left,
+        f"{p.rate:.3g}/s",
+        f"{min(p.in_flight, p.slots)}/{p.slots} workers busy",
+        clock(p.seconds),
+    ]
+    return [part for part in parts if part]
+
+
+def _doing(p: Progress) -> str:
+    if p.paused:
+        return "paused"
+    if p.slots == 0:
+        return f"waiting for workers: {p.waits}" if p.waits else "waiting for workers"
+    return p.waits
+
+
+def clock(seconds: float) -> str:
+    """Write seconds as a clock does."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

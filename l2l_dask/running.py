@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,12 +23,15 @@ from l2l_dask.evaluating import Where
 from l2l_dask.evaluation import Status
 from l2l_dask.executors import Executor, Serial
 from l2l_dask.loop import Control, Policy
+from l2l_dask.notebook.bar import shown
+from l2l_dask.notebook.frame import View
 from l2l_dask.progress import Progress
 from l2l_dask.replay import replay
 from l2l_dask.signals import obeying
 from l2l_dask.trajectory import FINAL, INITIAL, RETRY, Record, Trajectory, Writer, load
 
 OnProgress: TypeAlias = Callable[[Progress], None]
+_LOOK = 0.5  # seconds between two looks of who waits
 
 
 def drive(
@@ -173,10 +178,17 @@ class Handle:
         """The best individual so far, None before the first."""
         return load(self.store).best
 
-    def show(self) -> str:
-        """Say in a line how far it is."""
+    def show(self, page: str = "search") -> View:
+        """Show how far it is: in a notebook its live plots, as the cell's last expression, elsewhere a line.
+
+        Parameters
+        ----------
+        page
+            Which plots: ``"search"``, ``"parameters"``, ``"workers"`` or ``"individuals"``.
+        """
         p = self.progress
-        return f"{self.store}: {load(self.store).state}" + (f", {p.ended} of {p.total}, best {p.best}" if p else "")
+        line = f"{self.store}: {load(self.store).state}" + (f", {p.ended} of {p.total}, best {p.best}" if p else "")
+        return View(line, self.store, page)
 
     def stop(self, *, now: bool = False) -> None:
         """Ask no more; with ``now``, do not wait for what runs either."""
@@ -193,15 +205,24 @@ class Handle:
         if self._driver is not None:
             self._driver.command(control)
 
+    def _tell(self, note: OnProgress | None) -> None:
+        if note is not None and self.progress is not None:
+            note(self.progress)
+
     def wait(self, timeout: float | None = None) -> Trajectory:
-        """Wait for the end.
+        """Wait for the end; in a notebook, with a progress bar.
 
         Raises
         ------
         TimeoutError
             If it has not come by then.
         """
-        self._thread.join(timeout)
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        with shown(self.store) as note:
+            while self._thread.is_alive() and (left := until - time.monotonic()) > 0:
+                self._tell(note)
+                self._thread.join(min(left, _LOOK))
+            self._tell(note)
         if self._thread.is_alive():
             raise TimeoutError(f"{self.store} still runs after {timeout} s")
         if self._error is not None:

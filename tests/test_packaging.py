@@ -19,7 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PACKAGES = ("l2l_dask", "optimizers", "optimizees")
 
 # The extras that environment.yml carries, and the packages that have another name on conda-forge.
-CONDA_EXTRAS = ("algorithms", "arbor", "notebooks", "dev")
+CONDA_EXTRAS = ("algorithms", "arbor", "jupyter", "notebooks", "dev")
 CONDA_NAMES = {"msgpack-python": "msgpack", "playwright-python": "playwright", "pyribs": "ribs"}
 
 

@@ -19,11 +19,10 @@ from rich.live import Live
 from rich.text import Text
 
 from l2l_dask.cli.show import counted, fitness_of, summary
-from l2l_dask.progress import Progress
+from l2l_dask.progress import Progress, line
 from l2l_dask.trajectory import Trajectory
 
 _QUIET = 30.0  # seconds between two lines where standard error is not a terminal
-_BAR = 20
 
 
 @contextmanager
@@ -103,43 +102,6 @@ def _lines(console: Console) -> Callable[[Progress], None]:
         console.print(line(progress, 0), soft_wrap=True)
 
     return show
-
-
-def line(p: Progress, width: int) -> str:
-    """Put progress into a line; the less important parts go first where the terminal is narrow."""
-    done = min(_BAR, _BAR * p.ended // max(p.total, 1))
-    left = "" if p.seconds_left is None or p.ended >= p.total else f"{_clock(p.seconds_left)} left"
-    parts = [
-        f"{'━' * done}{'─' * (_BAR - done)} {p.ended}/{p.total}",
-        _doing(p),
-        "" if p.best is None else f"best {p.best:.6g}",
-        f"{p.failed} failed" if p.failed else "",
-        f"{p.stopped} stopped early" if p.stopped else "",
-        left,
-        f"{p.rate:.3g}/s",
-        f"{min(p.in_flight, p.slots)}/{p.slots} workers busy",
-        _clock(p.seconds),
-    ]
-    parts = [part for part in parts if part]
-    while width and len(parts) > 2 and len("  ".join(parts)) > width:
-        parts.pop()
-    return "  ".join(parts)
-
-
-def _doing(p: Progress) -> str:
-    if p.stopping:
-        return f"stopping: waits for {p.in_flight} running (Ctrl-C again: at once)"
-    if p.paused:
-        return "paused"
-    if p.slots == 0:
-        return f"waiting for workers: {p.waits}" if p.waits else "waiting for workers"
-    return p.waits
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def conclude(ended: Trajectory, *, report: bool, as_json: bool) -> None:

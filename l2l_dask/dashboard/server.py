@@ -27,7 +27,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import OutputTransform, RequestHandler, StaticFileHandler
 
 from l2l_dask.dashboard import app, dask, theme
-from l2l_dask.dashboard.access import Access, from_own_page
+from l2l_dask.dashboard.access import Access
 from l2l_dask.dashboard.followed import Stores
 from l2l_dask.errors import L2LError
 
@@ -56,6 +56,10 @@ class DashboardError(L2LError):
 class _Headers(OutputTransform):
     """Puts the same headers on whatever is answered."""
 
+    def __init__(self, access: Access, request: HTTPServerRequest) -> None:
+        super().__init__(request)
+        self._access = access
+
     def transform_first_chunk(
         self,
         status_code: int,
@@ -67,6 +71,11 @@ class _Headers(OutputTransform):
             headers[name] = value
         if "Content-Security-Policy" not in headers:
             headers["Content-Security-Policy"] = _POLICY.format(nonce="")
+        if self._access.frames:
+            # The older of the two headers knows no other origins.
+            del headers["X-Frame-Options"]
+            policy, own = headers["Content-Security-Policy"], "frame-ancestors 'self'"
+            headers["Content-Security-Policy"] = policy.replace(own, " ".join((own, *self._access.frames)))
         for name in ("Access-Control-Allow-Origin", "Server"):
             headers.pop(name, None)
         return status_code, headers, chunk
@@ -79,7 +88,7 @@ class _Refused(RequestHandler):
         self.set_status(403)
         self.set_header("Content-Type", "text/html; charset=utf-8")
         self.set_header("Cache-Control", "no-store")
-        self.finish(theme.message("403: not without the link", theme.REFUSED))
+        self.finish(theme.message("403: not without the link", self.settings["refused"]))
 
 
 class _Enter(RequestHandler):
@@ -108,7 +117,7 @@ class _Page(DocHandler):
     async def get(self, *_args: Any, **_kwargs: Any) -> None:
         session: ServerSession = await super().get_session()  # type: ignore[misc]
         nonce = secrets.token_urlsafe(16)
-        resources = self.application.resources()
+        resources = self.application.resources("./")  # beside the page, wherever a proxy puts that
         resources.components = list(_COMPONENTS)
         item = RenderItem(token=session.token, roots=session.document.roots, use_for_title=True)
         page = html_page_for_render_items(
@@ -161,7 +170,9 @@ class _Tornado(BokehTornado):
             compress_response=True,
             default_handler_class=_Missing,
         )
-        self.transforms.append(_Headers)
+        self.settings["refused"] = access.refused
+        headers: Any = partial(_Headers, access)
+        self.transforms.append(headers)
         self.add_handlers(
             r".*",
             [
@@ -181,7 +192,7 @@ class _Tornado(BokehTornado):
         if not self._access.permits(request):
             return self.get_handler_delegate(request, _Refused)
         is_websocket = dask.is_websocket(request)
-        if (is_websocket or request.path.endswith("/ws")) and not from_own_page(request):
+        if (is_websocket or request.path.endswith("/ws")) and not self._access.connects(request):
             return self.get_handler_delegate(request, _Refused)
         if self._dask_pages is not None and dask.is_below(request.path):
             handed = dask.Socket if is_websocket else dask.Page
@@ -196,7 +207,7 @@ class Dashboard(BaseServer):
     Parameters
     ----------
     root
-        The folder, or one store.
+        The folder, or one store; or what finds them.
     address, port
         Where to listen; port 0 takes a free one.
     access
@@ -214,7 +225,7 @@ class Dashboard(BaseServer):
 
     def __init__(
         self,
-        root: Path,
+        root: Path | Stores,
         address: str,
         port: int,
         access: Access,
@@ -229,7 +240,7 @@ class Dashboard(BaseServer):
             raise DashboardError(
                 f"cannot listen at {address} port {port}: {why} (--port and --address choose)"
             ) from None
-        self.access, self.stores = access, Stores(root)
+        self.access, self.stores = access, root if isinstance(root, Stores) else Stores(root)
         applications = {
             url: Application(FunctionHandler(partial(_fill, slug, self.stores, command, dask_pages)))
             for url, slug in app.ROUTES.items()
@@ -244,9 +255,7 @@ class Dashboard(BaseServer):
     def link(self) -> str:
         """What to open, token and all."""
         host = "localhost" if self._address in ("", "0.0.0.0", "::") else self._address
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/" + (
-            f"?token={self.access.token}" if self.access.token else ""
-        )
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/{self.access.way}"
 
     def stop(self, wait: bool = True) -> None:
         """End; documents are closed and nothing is read any more."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from l2l_dask.cluster.attaching import attach
 from l2l_dask.cluster.tls import Tls
 from l2l_dask.errors import ClusterError, ConfigError, StoreError
 from l2l_dask.experiment import Experiment
+from l2l_dask.notebook.bar import followed
+from l2l_dask.notebook.frame import View
 from l2l_dask.service import entries, place, standing
 from l2l_dask.service.place import Place
 from l2l_dask.service.settings import Settings
@@ -78,14 +80,25 @@ class Submitted:
         found = self.result
         return found.counts() | {"budget": int(found.details.get("evaluations", len(found)))}
 
-    def show(self) -> str:
-        """Say in a line how far it is."""
+    def show(self, page: str = "search") -> View:
+        """Show how far it is: in a notebook its live plots, as the cell's last expression, elsewhere a line.
+
+        Parameters
+        ----------
+        page
+            Which plots: ``"search"``, ``"parameters"``, ``"workers"`` or ``"individuals"``.
+        """
+        return View(self._line()[1], self.store, page)
+
+    def _line(self) -> tuple[float, str]:
+        """Say how far it is, as a share and in words."""
         found, counts = self.result, self.progress
         best = found.best
         fitness = ", ".join(f"{name} = {value:.6g}" for name, value in best.fitness.items()) if best else "none yet"
         problem = f" ({self.problem})" if self.problem else ""
         ended = counts["total"] - counts["pending"]
-        return f"{self.name}: {found.state}{problem}, {ended} of {counts['budget']} evaluations, best {fitness}"
+        said = f"{self.name}: {found.state}{problem}, {ended} of {counts['budget']} evaluations, best {fitness}"
+        return ended / max(counts["budget"], 1), said
 
     def pause(self) -> None:
         """Let it ask no more until :meth:`unpause`."""
@@ -108,7 +121,7 @@ class Submitted:
             send(self.store, command)
 
     def wait(self, timeout: float | None = None) -> Trajectory:
-        """Wait for the end.
+        """Wait for the end; in a notebook, with a progress bar.
 
         Raises
         ------
@@ -117,6 +130,10 @@ class Submitted:
         ClusterError
             If the service drives it no more, or ended for good.
         """
+        with followed(self.store, self._line) as note:
+            return self._waited(timeout, note)
+
+    def _waited(self, timeout: float | None, note: Callable[[], None]) -> Trajectory:
         until = None if timeout is None else time.monotonic() + timeout
         while True:
             state = self.state
@@ -130,6 +147,7 @@ class Submitted:
                     raise ClusterError(f"{self.store} is {state}: {found.line()}")
             if until is not None and time.monotonic() > until:
                 raise TimeoutError(f"{self.store} is still {state} after {timeout} s")
+            note()
             time.sleep(_LOOK)
 
 

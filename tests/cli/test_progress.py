@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from l2l_dask.cli.progress import bar, line
-from l2l_dask.progress import Progress
+from l2l_dask.cli.progress import bar
+from l2l_dask.progress import Progress, line
 
 
 def test_a_terminal_shows_a_line_that_is_renewed_and_fits_it(home, set_seconds):

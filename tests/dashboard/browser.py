@@ -59,6 +59,16 @@ class Served:
             return "".join(self.process.communicate())
 
 
+def screenshot(shown, name, folder):
+    """Take a picture of a page or a part of one, and return where it is."""
+    path = (IMAGES if os.environ.get("L2L_SCREENSHOTS") else folder) / f"dashboard-{name}.png"
+    shown.screenshot(path=path)
+    with Image.open(path) as image:
+        image.convert("RGB").quantize(64).save(path, optimize=True)
+    assert path.stat().st_size < _MOST_BYTES
+    return path
+
+
 class Viewer:
     """A tab of the browser.
 
@@ -106,11 +116,5 @@ class Viewer:
 
     def screenshot(self, name, folder=None):
         """Take a picture: into the documentation if ``L2L_SCREENSHOTS`` is set, to be looked at and committed."""
-        to = IMAGES if os.environ.get("L2L_SCREENSHOTS") else folder
         self.page.mouse.move(0, 0)
-        path = to / f"dashboard-{name}.png"
-        self.page.screenshot(path=path)
-        with Image.open(path) as image:
-            image.convert("RGB").quantize(64).save(path, optimize=True)
-        assert path.stat().st_size < _MOST_BYTES
-        return path
+        return screenshot(self.page, name, folder)

@@ -21,6 +21,12 @@ browser = _sibling("browser")
 
 
 @pytest.fixture(scope="session")
+def sibling():
+    """Import a module of this folder: ``sibling("browser")``."""
+    return _sibling
+
+
+@pytest.fixture(scope="session")
 def stores():
     """The module that makes synthetic stores."""
     return _sibling("stores")

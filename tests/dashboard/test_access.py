@@ -112,6 +112,7 @@ def test_every_answer_forbids_what_is_not_from_here(served):
         rules = dict(rule.strip().partition(" ")[::2] for rule in policy.split(";"))
         assert rules["default-src"] == "'none'"
         assert rules["connect-src"] == "'self'"
+        assert rules["frame-ancestors"] == "'self'"
         assert "unsafe" not in rules["script-src"]
         assert "http" not in policy
 

@@ -1,13 +1,20 @@
-// The switch of light and dark, and the table of experiments. Text comes from whoever named an experiment: it is text.
+// The switch of light and dark, the table of experiments, files to save. Text comes from whoever named an experiment: it is
+// text.
 "use strict";
 {
   const root = document.documentElement;
   document.getElementById("look").addEventListener("click", () => {
     const dark = root.dataset.look ? root.dataset.look === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-    localStorage.setItem("l2l-look", root.dataset.look = dark ? "light" : "dark");
+    root.dataset.look = dark ? "light" : "dark";
+    try {
+      localStorage.setItem("l2l-look", root.dataset.look);
+    } catch {
+      // In a frame of another site a browser may keep nothing.
+    }
     repaint();
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => repaint());
+  document.getElementById("alone").href = location.href;
 
   function repaint(of = window.Bokeh?.index.roots ?? []) {
     for (const view of of) {
@@ -15,6 +22,12 @@
       repaint(view.children?.() ?? []);
     }
   }
+
+  withDocument(doc => doc.on_message("l2l-save", ({ name, text }) => {
+    const link = make("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: name });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  }));
 
   const table = document.getElementById("experiments");
   if (table) withDocument(doc => {
@@ -92,7 +105,7 @@
 
   function withDocument(use) {
     const doc = window.Bokeh?.documents[0];
-    if (doc?.get_model_by_name("rows")) use(doc);
+    if (doc?.get_model_by_name("banner")) use(doc);
     else setTimeout(() => withDocument(use), 30);
   }
   function make(tag, properties, children = []) {

@@ -1,7 +1,13 @@
 // Light or dark, before anything is drawn: as the reader chose, or else as the system has it (the style sheet).
 "use strict";
 {
-  const chosen = localStorage.getItem("l2l-look");
+  document.documentElement.classList.toggle("framed", window.self !== window.top);
+  let chosen = null;
+  try {
+    chosen = localStorage.getItem("l2l-look");
+  } catch {
+    // In a frame of another site a browser may keep nothing.
+  }
   if (chosen === "light" || chosen === "dark") document.documentElement.dataset.look = chosen;
 
   // Bokeh draws its widgets in shadow trees with colours of their own: each tree gets our few rules too.
