@@ -237,7 +237,7 @@ def _drawn(panels: list[Any], what: str, *, wide: bool = False) -> Drawn:
     if len(panels) > 1 or not panels[0].title.text:
         return Drawn(panels, f"{what}.", wide)
     title, panels[0].title.text = panels[0].title.text, ""
-    return Drawn(panels, f"{what} ({title}).", wide)
+    return Drawn(panels, f"{what}. {title}.", wide)
 
 
 def _still(figure: Any) -> Any:

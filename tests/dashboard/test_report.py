@@ -178,7 +178,7 @@ def test_what_the_best_saved_and_reported_is_drawn(run):
     assert trace.xaxis.axis_label == "time (ms)"
     assert trace.yaxis.axis_label == "U (mV)"
     assert left == "Saved and not drawn: word: <U1 (2,)"
-    assert f"Saved by individual {best.id}, the best (trace: 50 samples)." in page_of(ended).text
+    assert f"Saved by individual {best.id}, the best. trace: 50 samples." in page_of(ended).text
 
 
 def test_more_matrices_than_serve_are_named(run):
@@ -283,18 +283,18 @@ def test_every_figure_says_what_it_shows_and_of_how_many(tmp_path, stores):
         "loss (minimized) of each individual (points), and the best so far (line)",
         "rate_of_success (maximized) of each individual",
         "loss in each generation",
-        "(loss by generation: 180 generations)",
+        ". loss by generation: 180 generations.",
         "How often which loss was found",
         "across axes for 8 of 10 parameters and each objective",
         "of 9,000 done shown, the 100 best and an even sample",
         "Each of 8 of 10 parameters against loss (minimized)",
         "means over 200 slices of the time, from 9,000 evaluations",
-        "(9,000 durations, median",
+        "How long evaluations took. 9,000 durations, median",
     ):
         assert said in captions
     shown = len(drawn[0].panels[0].renderers[0].data_source.data["id"])
     assert shown < 4000
-    assert f"(loss: {shown:,} of 9,000 done shown" in captions
+    assert f". loss: {shown:,} of 9,000 done shown" in captions
 
 
 def test_nothing_that_asks_a_server_is_left_in_a_figure(tmp_path, stores):
