@@ -9,7 +9,8 @@ from html import unescape
 from typing import Any, TypeVar
 
 import numpy as np
-from bokeh.models import BoxSelectTool, Image, LassoSelectTool, NumeralTickFormatter, Row, TapTool
+from bokeh.models import BoxSelectTool, Image, LassoSelectTool, NumeralTickFormatter, PlainText, Row, TapTool
+from numpy.typing import NDArray
 
 from l2l_dask.dashboard import data_workers
 from l2l_dask.dashboard.followed import Followed
@@ -22,6 +23,7 @@ from l2l_dask.dashboard.pages.search import Search
 from l2l_dask.dashboard.pages.workers import Workers
 from l2l_dask.errors import ConfigError
 from l2l_dask.evaluation import Ids
+from l2l_dask.space import Floats
 from l2l_dask.trajectory import Trajectory
 
 MOST_OBJECTIVES = 4  # that have plots of their own
@@ -29,7 +31,9 @@ MOST_FRONT = 2_000  # members of a front that are drawn
 # Individuals times parameters, and parameters, from which on importance takes longer than a second or two.
 MOST_WORK, MOST_SHUFFLED = 30_000, 20
 _MOST_MATRICES = 4
+_MOST_SINGLE = 1e38  # a number in single precision
 _LOW = 300  # pixels, of a plot beside another
+_TEX = ("$$", r"\(", r"\[")
 _SELECTING = (BoxSelectTool, LassoSelectTool, TapTool)
 T = TypeVar("T")
 
@@ -218,11 +222,20 @@ class Plots:
         for figure in images[_MOST_MATRICES:]:
             drawn.remove(figure)
             said.append(f"{figure.title.text}: not drawn here")
+        for figure in images:
+            source = figure.renderers[0].data_source
+            source.data = {"image": [_lighter(image) for image in source.data["image"]]}
         what = f"Saved by individual {id}, the best"
         return [_drawn([figure], what, wide=figure in courses) for figure in drawn], " ".join(said)
 
     def _way(self, objective: int) -> str:
         return "minimized" if common.sign(self.trajectory, objective) > 0 else "maximized"
+
+
+def _lighter(image: Floats) -> NDArray[Any]:
+    """Halve what a matrix takes, whose numbers are shown as one of 256 colours."""
+    known = np.abs(image[np.isfinite(image)])
+    return image.astype(np.float32) if known.max(initial=0.0) < _MOST_SINGLE else image
 
 
 def _drawn(panels: list[Any], what: str, *, wide: bool = False) -> Drawn:
@@ -247,5 +260,13 @@ def _still(figure: Any) -> Any:
     for model in figure.references():
         model._callbacks.clear()
         model._event_callbacks.clear()
+    for axis in figure.axis:
+        axis.axis_label = _as_it_is(axis.axis_label)
+        axis.major_label_overrides = {at: _as_it_is(text) for at, text in axis.major_label_overrides.items()}
     figure.subscribed_events = set()
     return figure
+
+
+def _as_it_is(text: Any) -> Any:
+    """Keep text from being taken for TeX, whose typesetting is as large again as all other scripts."""
+    return PlainText(text=text) if isinstance(text, str) and any(mark in text for mark in _TEX) else text

@@ -347,3 +347,17 @@ def test_a_store_of_a_million_has_a_small_report(tmp_path, stores):
     html = report.html(t)
     assert len(html.encode()) < 4_000_000
     assert re.search(r"\d,\d{3} of 970,\d{3} done shown", html)
+
+
+def test_much_that_the_best_saved_keeps_a_report_small(run):
+    class Much(Model):
+        def evaluate(self, params, context):
+            for i in range(20):
+                context.save(f"{i:02}", context.rng.normal(size=(700, 500) if i % 3 == 0 else 9001))
+            return [params["x"]] * 4
+
+    ended = run(Much([minimize(name) for name in "abcd"]), 4)
+    html = report.html(ended)
+    assert len(html.encode()) < 6_000_000
+    assert "every 3th" in html
+    assert "8 more arrays" in Page(html).text

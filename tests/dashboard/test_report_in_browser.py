@@ -7,6 +7,7 @@ import sys
 import pytest
 from PIL import Image
 
+from l2l_dask import Categorical, Real, Space
 from l2l_dask.dashboard import plots, report
 from l2l_dask.trajectory import load
 
@@ -28,6 +29,10 @@ FIGURES = """() => {
       marks: inside.filter(e => ["path", "text", "image"].includes(e.tagName)).length,
     };
   });
+}"""
+TEXTS = """() => {
+  const all = root => [...root.querySelectorAll("*")].flatMap(e => [e, ...(e.shadowRoot ? all(e.shadowRoot) : [])]);
+  return all(document).filter(e => e.tagName === "text").map(e => e.textContent);
 }"""
 BREAKS = "() => [...new Set([...document.querySelectorAll('.panel')].map(e => getComputedStyle(e).breakInside))]"
 READY = "() => !window.Bokeh || (Bokeh.documents.length > 0 && Bokeh.documents.every(d => d.is_idle))"
@@ -109,6 +114,12 @@ def test_were_anything_run_it_could_load_nothing(written, chromium):
     })""")
     context.close()
     assert {name.removesuffix("-elem") for name in refused} == {"img-src", "script-src", "frame-src", "connect-src"}
+
+
+def test_names_that_look_like_tex_are_shown_as_they_are(written, opened):
+    page = opened(written(50, space=Space({r"$$\tau$$ of it": Real(0, 1), "kind": Categorical(["a", r"\(b\)"])})))
+    shown = page.evaluate(TEXTS)
+    assert {r"$$\tau$$ of it", r"\(b\)"} <= set(shown)
 
 
 @pytest.mark.parametrize("options", [{"n": 0}, {"n": 20, "failures": 1.0}, {"n": 6, "pending": 6}, {"n": 1}])
