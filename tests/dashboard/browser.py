@@ -16,11 +16,20 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 _MOST_BYTES = 200_000
 
-# Bokeh draws into shadow trees: whether anything is in them that is a plot, or a row of a table.
+# Bokeh draws into shadow trees: whether anything can be seen in them that is a plot with something in it, or a row of a
+# table.
 DRAWN = """() => {
   const all = root => [...root.querySelectorAll("*")].flatMap(e => [e, ...(e.shadowRoot ? all(e.shadowRoot) : [])]);
-  return all(document).some(e => (["CANVAS", "svg"].includes(e.tagName) || e.classList.contains("slick-row"))
-    && e.getBoundingClientRect().width > 200);
+  const colours = canvas => {
+    const pixels = canvas.getContext("2d").getImageData(0, 0, 100, canvas.height).data, found = new Set();
+    for (let i = 0; i < pixels.length; i += 28) found.add(pixels.slice(i, i + 3).join());
+    return found.size;
+  };
+  return all(document).some(e => {
+    const { width, top } = e.getBoundingClientRect();
+    return width > 200 && top < innerHeight && (e.classList.contains("slick-row")
+      || (e.tagName === "CANVAS" && colours(e) > 5) || (e.tagName === "svg" && all(e).length > 20));
+  });
 }"""
 
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from bokeh.document import Document
+from bokeh.events import DocumentReady
 from bokeh.models import Div
 
 from l2l_dask.dashboard import app, status
@@ -26,21 +27,84 @@ def kept(tmp_path, stores):
 
 @pytest.fixture
 def viewer(kept):
-    def viewer(*names):
+    def viewer(*names, is_drawn=True):
         document = Document()
         arguments = {"store": [name.encode() for name in names]}
         request = SimpleNamespace(arguments=arguments, remote_ip="127.0.0.1")
         document._session_context = lambda: SimpleNamespace(request=request)
-        return app.Viewer(document, "search", kept, None)
+        made = app.Viewer(document, "search", kept, None)
+        if is_drawn:
+            draw(made)
+        return made
 
     return viewer
+
+
+def draw(viewer):
+    """Say what a browser says once it has drawn all that there is."""
+    viewer._document.callbacks.trigger_event(DocumentReady())
 
 
 def see(viewer, *followed):
     for each in followed:
         each._looked = 0.0
         each.renew()
-    asyncio.run(viewer.tick())
+    for _ in range(2):  # and what comes below
+        asyncio.run(viewer.tick())
+
+
+def below(viewer):
+    return [child for child in viewer._holder.children[0].children if child is viewer._page._below]
+
+
+def test_what_is_below_is_made_once_the_browser_has_drawn_what_is_above(kept, viewer):
+    shown, followed = viewer("a.zarr", is_drawn=False), kept.follow("a.zarr")
+    see(shown, followed)
+    assert shown._page._plots[0] in shown._page._place.children
+    assert (shown._page.is_whole, below(shown)) == (False, [])
+    draw(shown)
+    followed.version += 1
+    asyncio.run(shown.tick())
+    assert (shown._page.is_whole, len(below(shown))) == (True, 1)
+    assert len(shown._page._below.children[0].children) > 0
+    asyncio.run(shown.tick())
+    assert shown._seen[0][2] == followed.version  # what came meanwhile is shown by all parts
+
+
+def test_a_part_of_another_store_is_not_added(kept, viewer):
+    shown, followed = viewer("a.zarr", is_drawn=False), kept.follow("a.zarr")
+    see(shown, followed)
+    first, more = shown._page, shown._more
+
+    def replaced(*arguments):
+        followed.incarnation += 1
+        return more(*arguments)
+
+    shown._more = replaced
+    draw(shown)
+    asyncio.run(shown.tick())
+    assert (below(shown), first.is_whole) == ([], False)
+    shown._more = more
+    see(shown, followed)
+    assert shown._page is not first
+    assert len(below(shown)) == 1
+
+
+def test_a_part_that_cannot_be_made_is_told_and_tried_again_with_what_comes(kept, viewer, monkeypatch):
+    def fails(page):
+        raise ValueError("too odd")
+
+    shown, followed = viewer("a.zarr"), kept.follow("a.zarr")
+    with monkeypatch.context() as context:
+        context.setattr(Search, "_make_below", fails)
+        see(shown, followed)
+    assert "too odd" in shown.banner.root.text
+    assert len(shown._holder.children) == 1  # what is above stays
+    followed.version += 1
+    for _ in range(2):
+        asyncio.run(shown.tick())
+    assert "too odd" not in shown.banner.root.text
+    assert len(below(shown)) == 1
 
 
 def test_a_page_that_cannot_be_made_of_another_store_is_not_fed_it(kept, viewer, monkeypatch):

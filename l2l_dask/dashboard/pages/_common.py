@@ -135,7 +135,7 @@ def download(file: str, table: Callable[[], Mapping[str, Iterable[Any]]]) -> Row
         Gives the columns, by title.
     """
     button = Button(label="Data as CSV", width=120)
-    said = words(styles={"align-self": "center"}, min_width=NARROWEST)
+    said = words(styles={"align-self": "center"})
 
     def save() -> None:
         columns = table()

@@ -1,0 +1,133 @@
+"""What the pages cost with few and with many evaluations: until something is seen, in each update, and in memory.
+
+Times of the server are those of its processor. A browser gets three tries, and more time on a machine that does other
+things meanwhile: as many times more as there are processes for each of its processors.
+"""
+
+import math
+import os
+import time
+
+import psutil
+import pytest
+from bokeh.document import Document
+from bokeh.protocol import Protocol
+from playwright.sync_api import expect
+
+from l2l_dask.dashboard.followed import Followed
+from l2l_dask.dashboard.pages import PAGES
+from l2l_dask.trajectory import load
+
+SIZES = (10, 10_000, 1_000_000)
+NEW, UPDATES = 1_000, 4
+SLUGS = tuple(page.slug for page in PAGES)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, stores):
+    folder = tmp_path_factory.mktemp("sizes")
+    for n in SIZES:
+        stores.make(folder / f"{n}.zarr", n, rich=True, objectives=2, generation=min(n, 100))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(folder, serving):
+    return serving(folder)
+
+
+@pytest.fixture(scope="module")
+def drawn(sibling):
+    return sibling("browser").DRAWN
+
+
+class Growing(Followed):
+    """A store of a million, of which some rows are to be seen."""
+
+    def __init__(self, store):
+        super().__init__(store, store.name)
+        self.whole = load(store)
+
+    def see(self, n):
+        t = self.whole
+        rows = type(t.record)({name: values[:n] for name, values in t.record.columns.items()})
+        self._trajectory = type(t)(t.layout, t.experiment, t.space, t.objectives, rows, t.state, t.details)
+        self.version += 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_an_update_takes_the_server_less_than_300_ms_at_a_million(folder, page):
+    followed, document, sent = Growing(folder / f"{SIZES[-1]}.zarr"), Document(), []
+    followed.see(SIZES[-1] - UPDATES * NEW)
+    shown = page(followed, {})
+    document.add_root(shown.root)
+    document.on_change(sent.append)
+    took = []
+    for k in reversed(range(UPDATES)):
+        followed.see(SIZES[-1] - k * NEW)
+        sent.clear()
+        began = time.thread_time()
+        shown.update()
+        if sent:
+            Protocol().create("PATCH-DOC", sent)
+        took.append(time.thread_time() - began)
+    print(f"{page.slug}: at most {1000 * max(took):.0f} ms")
+    assert max(took) < 0.3
+
+
+@pytest.fixture
+def listed(served, look):
+    """A viewer of the list, of a server that has read all stores."""
+    viewer = look(served)
+    for n in SIZES:
+        row = viewer.page.locator("#experiments tbody tr").filter(has_text=f"{n}.zarr").first
+        expect(row).to_contain_text(f"{n:,} of {n:,}", timeout=60_000)
+    return viewer
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", SLUGS)
+def test_the_first_paint_comes_within_two_seconds(listed, page):
+    best = {}
+    for n in SIZES:
+        best[n] = math.inf
+        for _ in range(3):
+            best[n] = min(best[n], listed.open(f"{page}?store={n}.zarr"))
+            if best[n] < 2:
+                break
+        listed.see(f"{n:,} of {n:,} evaluations")
+    print(f"{page}: first paint after", ", ".join(f"{seconds:.2f} s of {n:,}" for n, seconds in best.items()))
+    assert max(best.values()) < 2 * max(1, os.getloadavg()[0] / os.cpu_count())
+
+
+@pytest.mark.slow
+def test_what_is_below_comes_by_itself_and_its_plots_are_linked(listed):
+    listed.open("parameters?store=10000.zarr")
+    began = time.monotonic()
+    for heading in ("Each parameter against fitness", "Two parameters", "Importance"):
+        listed.see(heading)
+    print(f"the rest after {time.monotonic() - began:.2f} s more")
+    listed.page.evaluate(f"() => {{ {SOURCES} sources()[0].selected.indices = [0, 1, 2]; }}")
+    listed.page.wait_for_function(f"() => {{ {SOURCES} return sources().filter(chosen).length > 1; }}")
+    listed.see("3 of 10,000 individuals chosen")
+
+
+SOURCES = """
+const sources = () => [...Bokeh.documents[0].all_models]
+  .filter(model => model.type === "ColumnDataSource" && model.get_column("id"));
+const chosen = source => source.selected.indices.length > 0;
+"""
+
+
+@pytest.mark.slow
+def test_ten_viewers_of_a_million_take_less_than_a_gigabyte(served, listed, drawn):
+    tabs = [listed.page.context.new_page() for _ in range(10)]
+    for tab, page in zip(tabs, SLUGS * 3, strict=False):
+        tab.goto(f"{served.base}{page}?store=1000000.zarr", wait_until="commit")
+    for tab in tabs:
+        expect(tab.get_by_text("1,000,000 of 1,000,000 evaluations")).to_be_visible(timeout=60_000)
+        tab.wait_for_function(drawn, timeout=60_000)
+    memory = psutil.Process(served.process.pid).memory_info().rss
+    print(f"the server takes {memory / 1e6:.0f} MB")
+    assert memory < 1e9
