@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 
 from l2l_dask.dashboard.pages import PAGES
@@ -79,7 +80,7 @@ def test_a_frame_is_for_who_knows_its_address_from_pages_of_this_machine(address
 
 def test_a_frame_opens_websockets_behind_any_proxy_for_who_knows_its_address(address, access):
     token, host = re.search(r"[^/]{43}", address)[0], urlsplit(address).netloc
-    proxied = {"Host": "hub.example", "Origin": "https://hub.example"}
+    proxied = {"Host": "localhost", "Origin": "https://hub.example"}
     assert access.websocket(SimpleNamespace(host=f"{host}/{token}"), **proxied) == 101
     assert access.websocket(SimpleNamespace(host=host), **proxied) == 403
     assert access.websocket(SimpleNamespace(host=f"{host}/{'x' * 43}"), **proxied) == 403
@@ -94,10 +95,18 @@ def test_a_kernel_has_one_server_for_what_it_showed_and_no_more(address, access,
     assert access.get(other)[0] == 200
 
 
-def test_a_server_that_was_ended_is_started_again(address, access, tmp_path):
+def test_a_server_that_was_killed_is_started_again(address, access, tmp_path):
+    (beside,) = [child for child in psutil.Process().children() if "l2l_dask.cli.beside" in child.cmdline()]
+    beside.kill()
+    beside.wait(10)
+    html = frame.View("line", tmp_path / "a.zarr")._repr_html_()
+    again = unescape(re.search("src='([^']*)'", html)[1])
+    assert again != address
+    assert access.get(again)[0] == 200
+
+
+def test_a_server_that_is_closed_is_gone(address, access):
+    assert access.get(address)[0] == 200
     frame.close()
     with pytest.raises(urllib.error.URLError):
         access.get(address)
-    html = frame.View("line", tmp_path / "a.zarr")._repr_html_()
-    again = unescape(re.search("src='([^']*)'", html)[1])
-    assert access.get(again)[0] == 200
