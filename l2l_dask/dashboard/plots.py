@@ -58,7 +58,7 @@ class Drawn:
 
 
 class _Search(Search):
-    most = 3_000  # as a picture that stays sharp in print
+    most = 2_000  # as pictures that stay sharp in print
 
 
 class Still(Followed):
