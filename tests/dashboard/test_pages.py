@@ -263,7 +263,7 @@ def test_one_click_saves_what_a_page_shows(served, look):
     viewer = look(served)
     viewer.open("individuals?store=a.zarr")
     with viewer.page.expect_download() as saving:
-        viewer.page.get_by_role("button", name="Data as CSV").click()
+        viewer.page.get_by_role("button", name="Individuals as CSV").click()
     assert saving.value.suggested_filename == "a-individuals.csv"
     titles, *rows = saving.value.path().read_text().splitlines()
     assert titles.startswith("id,status,loss,")

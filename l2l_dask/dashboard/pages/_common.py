@@ -131,10 +131,13 @@ def download(file: str, table: Callable[[], Mapping[str, Iterable[Any]]]) -> Row
 
     Parameters
     ----------
+    file
+        Its name, ``STORE-WHAT.csv``.
     table
         Gives the columns, by title.
     """
-    button = Button(label="Data as CSV", width=120)
+    what = file.removesuffix(".csv").rpartition("-")[2]
+    button = Button(label=f"{what.capitalize()} as CSV", width=150)
     said = words(styles={"align-self": "center"})
 
     def save() -> None:

@@ -180,8 +180,9 @@ class Matters:
         self._plot.segment("low", "name", "high", "name", source=self._bars, color=common.BEST, line_width=3)
         common.hover(self._plot, bars, ("parameter", "@name"), ("importance", "@mean"))
         self._plot.visible = False
-        save = common.download(f"{page.store}-importance.csv", self._table)
-        self.root = column(self._button, self._said, self._plot, save, sizing_mode="stretch_width")
+        self._save = common.download(f"{page.store}-importance.csv", self._table)
+        self._save.visible = False
+        self.root = column(self._button, self._said, self._plot, self._save, sizing_mode="stretch_width")
         self.found: Importance | None = None
 
     @property
@@ -226,7 +227,7 @@ class Matters:
         self._bars.data = {"name": found.names[:n], "mean": mean, "low": mean - sd, "high": mean + sd}
         self._plot.title.text = f"{common.counted(n, len(found.names), 'parameters')}, the most important first"
         self._plot.height = 110 + 22 * n
-        self._plot.visible = True
+        self._plot.visible = self._save.visible = True
 
     def _table(self) -> dict[str, Any]:
         found = self.found

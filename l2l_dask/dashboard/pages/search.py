@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from bokeh.layouts import column
-from bokeh.models import ColumnDataSource, RadioButtonGroup, Range1d, Select, Toggle
+from bokeh.models import BasicTickFormatter, ColumnDataSource, RadioButtonGroup, Range1d, Select, Toggle
 
 from l2l_dask.dashboard import theme
 from l2l_dask.dashboard.pages import _common as common
@@ -60,7 +60,7 @@ class Search(common.StorePage):
         self._refresh_below()
         self._below.children = [common.flow(*self._plots[1:])]
         save = common.download(f"{self.store}-search.csv", self._table)
-        return [self._below, *([self._pareto.root] if self._pareto else []), save]
+        return [self._below, save, *([self._pareto.root] if self._pareto else [])]
 
     @property
     def objective(self) -> int:
@@ -178,6 +178,7 @@ class Search(common.StorePage):
         over_time = self._over.active == 1
         self._dots.glyph.x = "seconds" if over_time else "number"
         drawn = self._plots[0]
+        drawn.xaxis.formatter = BasicTickFormatter(use_scientific=over_time)
         drawn.xaxis.axis_label = f"time since the first was submitted ({self._unit})" if over_time else "evaluation"
         self._bests()
 
@@ -303,6 +304,7 @@ class Pareto:
         self._steps = ColumnDataSource({"number": [], "volume": []})
         self._said = common.words()
         self._volume = common.plot("Hypervolume", "evaluation", "share of the box that is dominated")
+        self._volume.xaxis.formatter = BasicTickFormatter(use_scientific=False)
         self._volume.line("number", "volume", source=self._steps, color=common.BEST, line_width=2.5)
         self._place = common.flow()
         heading = common.words("Pareto front", heading=True)
