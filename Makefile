@@ -5,6 +5,7 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(she
 	$(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(p))))
 EXTRAS ?= algorithms,arbor,gymnasium,jupyter,nest,netlogo,neuron,tvb,benchmarks,notebooks,dev
 CONSTRAINTS ?= constraints.txt
+JOBS ?= 2
 DEMO_STORE := examples/runs/arbor-cell.zarr
 PACKAGES := l2l_dask optimizers optimizees
 
@@ -18,7 +19,7 @@ STAMP := $(VENV)/.installed-$(shell pwd | cksum | cut -d ' ' -f 1)
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
 	@echo
-	@echo 'Variables: VENV=$(VENV) PYTHON=$(PYTHON) EXTRAS=$(EXTRAS) CONSTRAINTS=$(CONSTRAINTS)'
+	@echo 'Variables: VENV=$(VENV) PYTHON=$(PYTHON) EXTRAS=$(EXTRAS) CONSTRAINTS=$(CONSTRAINTS) JOBS=$(JOBS)'
 
 venv: $(STAMP) ## the virtual environment, with everything that the other targets need
 
@@ -35,7 +36,7 @@ demo: $(STAMP) ## fit a neuron's ion channels to a target response, and write a 
 	@$(BIN)/l2l run examples/arbor-cell.toml
 
 test: lint slurm chromium ## lint, then all tests but the soak tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(JOBS)
 
 slurm: ## Debian's Slurm and Grid Engine for the tests on real ones, where it may: as root, or by a sudo that asks nothing
 	@sh tests/hpc/install-slurm.sh
