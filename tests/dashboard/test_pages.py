@@ -314,12 +314,15 @@ def test_pictures_of_the_pages(serve, look, stores, tmp_path, page):
 def test_ten_viewers_at_once_all_see_what_is_new(serve, look, tmp_path, running, wait_until):
     wait_until(lambda: ended(running.store) > 5)
     served = serve(tmp_path)
-    viewers = [look(served) for _ in range(10)]
-    for viewer in viewers:
-        viewer.open("search?store=run.zarr")
+    opened = look(served).page.context
+    tabs = [opened.new_page() for _ in range(10)]
+    for tab in tabs:
+        tab.goto(f"{served.base}search?store=run.zarr", wait_until="commit")
+    for tab in tabs:
+        tab.wait_for_function("() => window.Bokeh?.documents[0]?.get_model_by_name('status')?.children[0].text")
     seen = ended(running.store)
-    for viewer in viewers:
-        viewer.page.wait_for_function(
+    for tab in tabs:
+        tab.wait_for_function(
             f"""() => Bokeh.documents[0].get_model_by_name("status").children[0].text
                   .match(/([\\d,]+) of/)?.[1].replace(",", "") > {seen}"""
         )
