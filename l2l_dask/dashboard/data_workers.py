@@ -22,6 +22,7 @@ _NAMED = 50_000  # rows of which it is looked at who evaluated them: names are s
 _MOST_GENERATIONS = 200
 _DECADES = 100.0
 _HUGE = 1e100
+_PAUSE = 60.0  # seconds at least, in which nothing is evaluated, and longer than any evaluation: nobody was there
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Busy:
     edges : (n + 1,) array
         Where the slices begin and end.
     busy, workers : (n,) arrays
-        Means over each slice: a worker counts from its first evaluation to its last.
+        Means over each slice: a worker counts from its first evaluation to its last, but for pauses of the search.
     shown
         What that is made from, in words.
     """
@@ -199,7 +200,23 @@ def busy(t: Trajectory, slices: int = 200) -> Busy:
     if len(some) < len(ids):
         counted += f", workers from {len(some):,} of them"
     shown = f"means over {slices} slices of the time, from {counted}"
-    return Busy(edges, _at_once(start, end, edges), _at_once(first, last, edges), shown)
+    workers = _at_once(first, last, edges)
+    for begin, stop in pauses(t):  # of a resumed search: its workers were not there
+        absent = np.array([begin - zero]), np.array([stop - zero])
+        workers -= ((first <= absent[0]) & (last >= absent[1])).sum() * _at_once(*absent, edges)
+    return Busy(edges, _at_once(start, end, edges), np.maximum(workers, 0.0), shown)
+
+
+def pauses(t: Trajectory) -> list[tuple[float, float]]:
+    """Find when nothing was evaluated for so long that no worker can have been there: from, to, since the epoch."""
+    ids = _timed(t)
+    if not len(ids):
+        return []
+    order = np.argsort(t.record["started"][ids], kind="stable")
+    start, end = t.record["started"][ids][order], t.record["finished"][ids][order]
+    before = np.maximum.accumulate(end)[:-1]
+    gaps = np.flatnonzero(start[1:] - before > max(_PAUSE, float((end - start).max())))
+    return list(zip(before[gaps].tolist(), start[1:][gaps].tolist(), strict=True))
 
 
 def durations(t: Trajectory, bins: int = 60) -> Durations:
@@ -222,7 +239,7 @@ def waits(t: Trajectory) -> Waits | None:
     """Find out how long workers waited for the last of their generation; None if there are no generations.
 
     Of a generation, the time from its first start to its last end counts, of each worker that evaluated in it; what a
-    worker waited is what came after the last that it evaluated.
+    worker waited is what came after the last that it evaluated, up to the next that it began, of whatever generation.
     """
     column = t.record.columns.get("generation")
     if column is None or column.ndim != 1:
@@ -234,23 +251,44 @@ def waits(t: Trajectory) -> Waits | None:
     numbers, sizes = np.unique(column[ids], return_counts=True)
     few = int(max(1, min(len(numbers), _MOST_GENERATIONS, _NAMED // sizes.mean())))
     chosen = numbers[np.unique(np.linspace(0, len(numbers) - 1, few).astype(np.intp))]
-    ids = ids[np.isin(column[ids], chosen)]
-    which = np.searchsorted(chosen, column[ids])
+    mine = np.isin(column[ids], chosen)
+    which = np.searchsorted(chosen, column[ids[mine]])
+    opened, closed = np.full(len(chosen), np.inf), np.full(len(chosen), -np.inf)
+    np.minimum.at(opened, which, t.record["started"][ids[mine]])
+    np.maximum.at(closed, which, t.record["finished"][ids[mine]])
+    meanwhile = mine | _within(t.record["started"][ids], opened, closed)
+    ids, mine = ids[meanwhile], mine[meanwhile]
     names, row = _coded(t, ids)
     start, end = t.record["started"][ids], t.record["finished"][ids]
-    opened, closed = np.full(len(chosen), np.inf), np.full(len(chosen), -np.inf)
-    np.minimum.at(opened, which, start)
-    np.maximum.at(closed, which, end)
-    pairs, inverse = np.unique(which * len(names) + row, return_inverse=True)
+    pairs, inverse = np.unique(which * len(names) + row[mine], return_inverse=True)
     last = np.full(len(pairs), -np.inf)
-    np.maximum.at(last, inverse, end)
+    np.maximum.at(last, inverse, end[mine])
     of = pairs // len(names)
-    waited = np.bincount(of, closed[of] - last, len(chosen))
+    until = np.minimum(closed[of], _next(start, row, last, pairs % len(names)))
+    waited = np.bincount(of, np.maximum(until - last, 0.0), len(chosen))
     whole = np.bincount(of, closed[of] - opened[of], len(chosen))
     with np.errstate(invalid="ignore", divide="ignore"):
         share = np.where(whole > 0, waited / whole, 0.0)
     some = f"{len(numbers):,}" if len(chosen) == len(numbers) else f"{len(chosen):,} of {len(numbers):,}"
     return Waits(chosen.astype(np.int64), share, f"{some} generations shown")
+
+
+def _within(times: Floats, opened: Floats, closed: Floats) -> NDArray[np.bool_]:
+    """Tell which times lie in one of some intervals."""
+    begun = np.searchsorted(np.sort(opened), times, side="right")
+    inside: NDArray[np.bool_] = begun > np.searchsorted(np.sort(closed), times, side="left")
+    return inside
+
+
+def _next(start: Floats, row: Ids, after: Floats, of: Ids) -> Floats:
+    """Return when each of some workers began its next evaluation after a time; infinity if it began none."""
+    zero = float(start.min())
+    span = max(float(start.max()), float(after.max())) - zero + 1.0
+    begun = np.sort(row * span + (start - zero))
+    place = np.searchsorted(begun, of * span + (after - zero))
+    found = np.append(begun, np.inf)[place] - of * span
+    starts: Floats = np.where(found < span, found + zero, np.inf)
+    return starts
 
 
 def _sane(times: Floats) -> NDArray[np.bool_]:

@@ -55,6 +55,7 @@ def importance(trajectory: Trajectory, objective: int = 0) -> Importance:
         If there is too little to learn from, or scikit-learn is not installed.
     """
     try:
+        from scipy.stats import rankdata
         from sklearn.ensemble import RandomForestRegressor
         from sklearn.inspection import permutation_importance
     except ImportError:
@@ -67,8 +68,8 @@ def importance(trajectory: Trajectory, objective: int = 0) -> Importance:
     rows = rng.permutation(done if len(done) <= MOST_ROWS else rng.choice(done, MOST_ROWS, replace=False))
     active = ~np.isnan(trajectory.record["params"][rows])
     x = np.where(active, trajectory.space.snap(trajectory.record["x"][rows]), -1.0)[:, :MOST_DIMENSIONS]
-    # Ranks, as a single failed fit of 1e30 would be all that a squared error sees.
-    y = np.argsort(np.argsort(cost[rows], kind="stable")) / len(rows)
+    # Ranks, as a single failed fit of 1e30 would be all that a squared error sees; equals have the same.
+    y = rankdata(cost[rows]) / len(rows)
     cut = len(rows) // 3
     forest = RandomForestRegressor(_TREES, min_samples_leaf=2, max_features=0.5, random_state=0).fit(x[cut:], y[cut:])
     found = permutation_importance(forest, x[:cut], y[:cut], n_repeats=_SHUFFLES, random_state=0)

@@ -78,11 +78,13 @@ def _time(t: Trajectory) -> str:
     most, seconds, worked = at_once(t)
     if not most:
         return ""
+    idle = sum(end - begin for begin, end in data_workers.pauses(t))
     where = f"{len(workers):,} {_plural('worker', len(workers))}"
     where += f" of {len(hosts):,} {_plural('host', len(hosts))}" if hosts else ""
     return (
         f"At most {most:,} {'was' if most == 1 else 'were'} evaluated at once, by {where}; "
-        f"from the first submission to the last result it took {duration(seconds)}, and the evaluations together "
+        f"from the first submission to the last result it took {duration(seconds)}"
+        f"{f' ({duration(idle)} of it without any evaluation)' if idle else ''}, and the evaluations together "
         f"{duration(worked)}."
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from l2l_dask.dashboard.data_workers import began, pauses
 from l2l_dask.evaluation import Status
 from l2l_dask.trajectory import Trajectory
+from l2l_dask.underway import Underway
 
 _RECENT = 60.0  # seconds over which a rate is taken
 _MOST_CORNERS = 2_000
+_FEW = 20  # results, which a rate is made from at least
+_ENDED = ("finished", "stopped", "failed")
 _FAILED = (Status.FAILED, Status.TIMED_OUT, Status.CRASHED)
 
 
@@ -41,13 +46,14 @@ class Summary:
     best
         Fitness by the first objective; None before the first.
     rate
-        Evaluations a second in the last minute, over all if it has ended; None if it is not known.
+        Evaluations a second: of the last minute or, if these are few, the last twenty; if it has ended, of all, but for
+        pauses. None if it is neither, or that is not known.
     workers
-        That delivered anything in the last minute, or ever if it has ended.
+        That delivered these, or evaluate now.
     seconds_left
         At this rate; None if it has ended, or that is not known.
     over_evaluations, over_time
-        The best so far, by how many had ended, and by seconds after the first began.
+        The best so far, by how many had ended, and by seconds since the first was submitted.
     """
 
     stamp: Any
@@ -83,13 +89,25 @@ def stamp(store: Path) -> tuple[int, ...]:
     return tuple(found)
 
 
-def summed_up(trajectory: Trajectory, stamp: Any) -> Summary:
-    """Sum a store up."""
+def summed_up(trajectory: Trajectory, stamp: Any, underway: Collection[Underway] = ()) -> Summary:
+    """Sum a store up.
+
+    Parameters
+    ----------
+    underway
+        What is evaluated just now.
+    """
     record, labels = trajectory.record, trajectory.experiment.get("labels", {})
     status, running = record["status"], trajectory.state == "running"
+    named: set[str] = set()
     ended = int((status != Status.PENDING).sum())
     budget = int(trajectory.details.get("evaluations", len(trajectory)))
-    rate, workers = _pace(trajectory, recent=running)
+    rate = None
+    if running:
+        rate, named = _pace_now(trajectory, time.time())
+        named |= {each.worker for each in underway}
+    elif trajectory.state in _ENDED:
+        rate, named = _pace(trajectory)
     left = max(budget - ended, 0) / rate if running and rate else None
     best, curves = trajectory.best, best_so_far(trajectory)
     return Summary(
@@ -102,38 +120,49 @@ def summed_up(trajectory: Trajectory, stamp: Any) -> Summary:
         objective=trajectory.objectives.names[0],
         best=None if best is None else next(iter(best.fitness.values())),
         rate=rate,
-        workers=workers,
+        workers=len(named),
         seconds_left=left,
         over_evaluations=curves[0],
         over_time=curves[1],
     )
 
 
-def _pace(trajectory: Trajectory, *, recent: bool) -> tuple[float | None, int]:
-    """Return evaluations a second, and how many workers delivered them."""
-    record = trajectory.record
-    finished = record["finished"]
-    if recent:
-        now = time.time()
-        rows = np.flatnonzero(finished > now - _RECENT)
-        begun = float(np.nanmin(record["started"], initial=np.inf))
-        span = min(_RECENT, now - begun)
-    else:
-        rows = np.flatnonzero(np.isfinite(finished))
-        span = float(finished[rows].max() - np.nanmin(record["started"][rows], initial=np.inf)) if len(rows) else 0.0
+def _pace_now(trajectory: Trajectory, now: float) -> tuple[float | None, set[str]]:
+    """Return evaluations a second of late, and which workers delivered them."""
+    finished, started = trajectory.record["finished"], trajectory.record["started"]
+    known = finished[np.isfinite(finished)]
+    if not len(known):
+        return None, set()
+    # From the end of the one before, on: evaluations may take longer than a minute each.
+    before = float(np.partition(known, -_FEW - 1)[-_FEW - 1]) if len(known) > _FEW else -np.inf
+    resumed = max((end for _, end in pauses(trajectory)), default=-np.inf)
+    since = max(min(now - _RECENT, before), float(np.nanmin(started, initial=np.inf)), resumed)
+    rows = np.flatnonzero(finished > since)
+    rate = len(rows) / (now - since) if now > since else None
+    return rate, set(trajectory.record["worker"][rows].tolist())
+
+
+def _pace(trajectory: Trajectory) -> tuple[float | None, set[str]]:
+    """Return evaluations a second of a search that has ended, and its workers."""
+    finished, started = trajectory.record["finished"], trajectory.record["started"]
+    rows = np.flatnonzero(np.isfinite(finished))
+    if not len(rows):
+        return None, set()
+    paused = sum(end - begin for begin, end in pauses(trajectory))
+    span = float(finished[rows].max() - np.nanmin(started[rows], initial=np.inf)) - paused
     rate = len(rows) / span if np.isfinite(span) and span > 0 else None
-    return rate, len(set(record["worker"][rows].tolist()))
+    return rate, set(trajectory.record["worker"][rows].tolist())
 
 
 def best_so_far(trajectory: Trajectory) -> tuple[Curve, Curve]:
-    """Follow the best by the first objective: by how many had ended, and by seconds after the first began."""
+    """Follow the best by the first objective: by how many had ended, and by seconds since the first was submitted."""
     record, cost = trajectory.record, trajectory.cost[:, 0]
     ended = np.flatnonzero(record["status"] != Status.PENDING)
     if not len(ended):
         return Curve(), Curve()
     sign = trajectory.objectives.cost(np.ones(len(trajectory.objectives)))[0]
     told = ended[np.argsort(record["told"][ended], kind="stable")]
-    finished, begun = record["finished"][ended], np.nanmin(record["started"][ended], initial=np.inf)
+    finished, begun = record["finished"][ended], began(trajectory)
     known = np.flatnonzero(np.isfinite(finished))
     in_time = known[np.argsort(finished[known], kind="stable")]
     return (
