@@ -1,4 +1,4 @@
-"""What is made of times: who waited, who was there, and how fast it goes; each from times that were set down by hand."""
+"""What is made of times: who waited, who was there, and how fast it goes; from times that were set down by hand."""
 
 import time
 
@@ -40,7 +40,7 @@ def timed(tmp_path, stores):
 def test_who_goes_on_with_the_next_generation_does_not_wait_for_the_last(timed):
     rows = [("a", 10.0, 20.0, 0), ("b", 10.0, 14.0, 0), ("b", 15.0, 19.0, 1), ("a", 20.0, 24.0, 1)]
     found = waits(timed(rows))
-    # Of generation 0, from 10 to 20, b waited from 14 to 15; of generation 1, from 15 to 24, b from 19 on: nothing came.
+    # Of generation 0, from 10 to 20, b waited from 14 to 15; of generation 1, from 15 to 24, it waited from 19 on.
     assert found.share.tolist() == pytest.approx([1 / 20, 5 / 18])
 
 
