@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from l2l_dask.dashboard.summary import Summary, stamp, summed_up
 from l2l_dask.errors import L2LError
 from l2l_dask.trajectory import Following, Trajectory, underway
-from l2l_dask.trajectory.layout import stores_below
+from l2l_dask.trajectory.layout import store_below, stores_below
 from l2l_dask.underway import Underway
 
 _log = logging.getLogger(__name__)
@@ -118,22 +118,22 @@ class Followed:
             self._took = self._looked - began
 
     def _take(self, version: int, trajectory: Trajectory) -> None:
-        before, self._trajectory = self._trajectory, trajectory
-        if version == self.version:
-            return
-        if before is not None and trajectory.experiment != before.experiment:
+        before, is_new = self._trajectory, version != self.version
+        # In this order: who does not wait sees no other store as the same one, nor keeps what is old as new.
+        if is_new and before is not None and trajectory.experiment != before.experiment:
             self._shared = {}
             self.incarnation += 1
+        self._trajectory = trajectory
         self.version = version
 
     def _sum_up(self) -> None:
         """Bring the summary up to date: nobody but this thread changes what it is made from."""
         trajectory = self.trajectory
+        self.underway = underway(self.store) if trajectory.state in LIVE else []
         if trajectory.state in LIVE or self._summed != self.version:
             self._summed = self.version
-            self.summary = summed_up(trajectory, None)
+            self.summary = summed_up(trajectory, None, self.underway)
         self.actions = _changed(trajectory.layout.actions)
-        self.underway = underway(self.store) if trajectory.state in LIVE else []
 
 
 class Stores:
@@ -168,11 +168,17 @@ class Stores:
             return {self.root.name: self.root}
         return {path.relative_to(self.root).as_posix(): path for path in stores_below(self.root)}
 
+    def find(self, name: str) -> Path | None:
+        """Look one up by its path below the folder, and at no other: who waits for one asks time and again."""
+        if self.root.suffix == ".zarr":
+            return self.root if name == self.root.name else None
+        return store_below(self.root, name)
+
     def follow(self, name: str) -> Followed | None:
         """Return a store that somebody looks at from now on; None if there is none of that name, and was none."""
         with self._lock:
             if name not in self._followed:
-                store = self.names().get(name)
+                store = self.find(name)
                 if store is None:
                     return None
                 self._followed[name] = Followed(store, name)

@@ -28,3 +28,6 @@ class Shown(Stores):
 
     def names(self) -> dict[str, Path]:
         return self._named
+
+    def find(self, name: str) -> Path | None:
+        return self._named.get(name)

@@ -180,6 +180,18 @@ def stores_below(folder: Path) -> list[Path]:
     return sorted(found)
 
 
+def store_below(folder: Path, name: str) -> Path | None:
+    """Return the store of that path below a folder, if :func:`stores_below` would find it; look at no other."""
+    *above, last = name.split("/")
+    if not last.endswith(".zarr") or last.startswith("."):
+        return None
+    for part in above:
+        folder /= part
+        if part in ("", ".", "..") or part.endswith(".zarr") or os.path.islink(folder):
+            return None
+    return folder / last if os.path.isdir(folder / last) else None
+
+
 def send(store: str | os.PathLike[str], command: Command) -> None:
     """Leave a command for the driver of a store, after those that it has not seen yet."""
     layout, _ = open_layout(store)
