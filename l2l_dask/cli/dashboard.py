@@ -105,7 +105,7 @@ def tunnel(link: str, port: int) -> list[str]:
     else:
         return []
     host = urlsplit(link).hostname or "127.0.0.1"
-    forwarded = f"{port}:{host}:{port}"
+    forwarded = f"{port}:{f'[{host}]' if ':' in host else host}:{port}"
     return [
         f"from your own machine, type there: {shlex.join(['ssh', '-N', '-L', forwarded, *to])}",
         f"and open there: {urlsplit(link)._replace(netloc=f'localhost:{port}').geturl()}",

@@ -66,7 +66,10 @@ class Access:
         """Tell whether who asks was let in before."""
         if not self.token:
             # The name is all that tells this machine's own pages from a site elsewhere that has its name lead here.
-            return is_loopback(urlsplit(f"//{request.host}").hostname or "")
+            try:
+                return is_loopback(urlsplit(f"//{request.host}").hostname or "")
+            except ValueError:
+                return False
         cookie = request.cookies.get(self.cookie)
         return cookie is not None and hmac.compare_digest(cookie.value.encode(), self.value.encode())
 
@@ -110,4 +113,7 @@ class InPath(Access):
 def from_own_page(request: HTTPServerRequest) -> bool:
     """Tell whether a websocket is opened by a page of this very server, by whatever name: a tunnel has another."""
     origin = request.headers.get("Origin", "")
-    return bool(origin) and urlsplit(origin).netloc.lower() == request.host.lower()
+    try:
+        return bool(origin) and urlsplit(origin).netloc.lower() == request.host.lower()
+    except ValueError:
+        return False

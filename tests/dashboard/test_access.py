@@ -1,6 +1,7 @@
 """Who may see the dashboard: who holds its token, from its own pages."""
 
 import asyncio
+import shlex
 import signal
 import urllib.error
 import urllib.request
@@ -8,6 +9,8 @@ import urllib.request
 import pytest
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
+
+from l2l_dask.cli.dashboard import tunnel
 
 PLACES = ("", "search?store=a.zarr", "static/js/bokeh.min.js", "own/dashboard.js", "metadata", "nowhere", "search/ws")
 
@@ -105,6 +108,17 @@ def test_without_a_token_names_that_only_lead_here_are_refused(serve, folder):
     assert get(served.base, Host="evil.example")[0] == 403
 
 
+def test_a_name_or_an_origin_that_is_none_is_refused_as_a_wrong_one_is(serve, folder):
+    served, free = serve(folder), serve(folder, "--no-token")
+    let_in = cookie(served)
+    for odd in ("[", "[::1", "localhost]", "[v1.x", "[x]"):
+        assert websocket(served, Origin=f"http://{odd}", Cookie=let_in) == 403
+        assert websocket(free, Origin=f"http://{odd}") == 403
+        assert get(free.base, Host=odd)[0] in (400, 403)
+        assert get(served.base, Host=odd, Cookie=let_in)[0] in (200, 400)
+    assert "Traceback" not in served.close() + free.close()
+
+
 def test_every_answer_forbids_what_is_not_from_here(served):
     let_in = cookie(served)
     for place in PLACES:
@@ -145,3 +159,11 @@ def test_over_ssh_it_says_what_to_type(serve, folder):
     said = served.close()
     assert f"ssh -N -L {port}:127.0.0.1:{port} ada@10.0.0.2" in said
     assert f"http://localhost:{port}/?token={served.token}" in said
+
+
+def test_over_ssh_an_address_of_ipv6_stands_in_brackets(monkeypatch):
+    monkeypatch.setenv("SSH_CONNECTION", "10.0.0.1 50000 10.0.0.2 22")
+    monkeypatch.setenv("USER", "ada")
+    typed, opened = tunnel("http://[::1]:8990/?token=abc", 8990)
+    assert shlex.split(typed.partition(": ")[2])[3] == "8990:[::1]:8990"
+    assert opened.endswith("http://localhost:8990/?token=abc")
