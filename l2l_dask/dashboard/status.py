@@ -17,7 +17,8 @@ from l2l_dask.trajectory.actions import actions, note
 
 _log = logging.getLogger(__name__)
 _SHOWN = 5
-_LIVE = {"running": ("pause", "stop"), "paused": ("unpause", "stop")}
+# One that is queued may wait paused: which of the two it is, its service knows.
+_LIVE = {"running": ("pause", "stop"), "paused": ("unpause", "stop"), "queued": ("pause", "unpause", "stop")}
 
 
 class Status:
@@ -41,12 +42,13 @@ class Status:
             "unpause": Button(label="Unpause", name="unpause", width=90),
             "stop": Button(label="Stop", name="stop", width=90),
             "really": Button(label="Stop it: sure?", name="really", button_type="danger", width=120),
-            "keep": Button(label="Go on", name="keep", width=90),
+            "keep": Button(label="Do not stop", name="keep", width=110),
         }
         for name, button in self._buttons.items():
             button.visible = False
             button.on_click(lambda name=name: self._press(name))
         self._asked = False
+        self._said_of: str | None = None  # the state that makes what was said out of date by its change
         self._words: Any = None
         row = Row(children=list(self._buttons.values()), sizing_mode="stretch_width", styles={"flex-wrap": "wrap"})
         self.root = Column(children=[self._text, row, self._said], name="status", sizing_mode="stretch_width")
@@ -58,6 +60,8 @@ class Status:
         if words != self._words:
             self._words = words
             self._text.text = _html(followed)
+        if self._said_of not in (None, followed.trajectory.state):
+            self._said.visible, self._said_of = False, None
         self._offer(followed.trajectory.state)
 
     def _offer(self, state: str) -> None:
@@ -75,13 +79,22 @@ class Status:
             return
         self._asked = name == "stop"
         if name not in ("stop", "keep"):
-            what = "stop" if name == "really" else name
-            try:
-                self._say(self._command(followed.store, what))
-                note(followed.store, what, self._by)  # what was refused is not on record
-            except L2LError as error:
-                self._say(str(error))
+            self._said_of = followed.trajectory.state
+            self._say(self._done(self._command, followed.store, "stop" if name == "really" else name))
         self._offer(followed.trajectory.state)
+
+    def _done(self, command: Callable[[Path, str], str], store: Path, what: str) -> str:
+        """Send a command and put it on record, which what was refused is not; return what came of both."""
+        try:
+            said = command(store, what)
+        except L2LError as error:
+            return str(error)
+        try:
+            note(store, what, self._by)
+        except L2LError as error:
+            self._said_of = None  # nothing else will tell
+            return f"{said}; this could not be put on record: {error}"
+        return said
 
     def _say(self, text: str) -> None:
         _log.info("%s (from %s)", text, self._by)

@@ -154,7 +154,7 @@ def test_an_experiment_is_paused_and_stopped_from_its_page_and_that_is_on_record
     viewer.page.get_by_role("button", name="Unpause").click()
     viewer.page.get_by_role("button", name="Pause", exact=True).wait_for()
     viewer.page.get_by_role("button", name="Stop", exact=True).click()
-    viewer.page.get_by_role("button", name="Go on").click()
+    viewer.page.get_by_role("button", name="Do not stop").click()
     viewer.page.get_by_role("button", name="Stop", exact=True).click()
     assert load(running.store).state == "running"
     viewer.page.get_by_role("button", name="Stop it").click()
