@@ -16,7 +16,7 @@ from l2l_dask import registry, shipping, sources
 from l2l_dask.command import CommandOptimizee
 from l2l_dask.config import Config, RunSection, parse
 from l2l_dask.errors import ConfigError, PluginError, SpaceError
-from l2l_dask.evaluation import Goal, Objectives, Sampling, Status
+from l2l_dask.evaluation import FAILURES, Goal, Objectives, Sampling
 from l2l_dask.loop import Policy
 from l2l_dask.optimizee import FunctionOptimizee, Optimizee
 from l2l_dask.optimizer import Optimizer
@@ -263,7 +263,7 @@ def problem_of(config: Config, folder: Path) -> Problem:
 
 def policy(run: RunSection, objectives: Objectives) -> Policy:
     """Read the policy off a ``[run]`` section."""
-    labels = {status.label: status for status in (Status.FAILED, Status.TIMED_OUT, Status.CRASHED)}
+    labels = {status.label: status for status in FAILURES}
     unknown = [label for label in run.retry_on if label not in labels]
     if unknown:
         raise ConfigError(f"[run] retry_on: expected some of {list(labels)}, got {unknown[0]!r}")

@@ -39,6 +39,7 @@ class Status(IntEnum):
         return self.name.lower()
 
 
+FAILURES = (Status.FAILED, Status.TIMED_OUT, Status.CRASHED)
 UNUSED = -1  # a row of the store that no individual has yet
 
 

@@ -20,7 +20,7 @@ from l2l_dask.curves import observes
 from l2l_dask.driver import Driver
 from l2l_dask.errors import ClusterError
 from l2l_dask.evaluating import Where
-from l2l_dask.evaluation import Status
+from l2l_dask.evaluation import FAILURES
 from l2l_dask.executors import Executor, Serial
 from l2l_dask.loop import Control, Policy
 from l2l_dask.notebook.bar import shown
@@ -94,7 +94,7 @@ def _policy(plan: description.Plan, record: Record, retries: int) -> Policy:
 
 def _failed(record: Record) -> list[int]:
     """List the rows that failed and were not retried yet."""
-    failed = np.isin(record["status"], [Status.FAILED, Status.TIMED_OUT, Status.CRASHED])
+    failed = np.isin(record["status"], FAILURES)
     failed[record["origin"] == FINAL] = False
     failed[record["retry_of"][record["origin"] == RETRY]] = False
     return [int(i) for i in np.flatnonzero(failed)]

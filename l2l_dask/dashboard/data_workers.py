@@ -122,7 +122,7 @@ def began(t: Trajectory) -> float:
 
 def gantt(t: Trajectory, per_worker: int = 50, most: int = 3000) -> Gantt:
     """Find the last evaluations of each worker: of those that ended last."""
-    ids = _timed(t)
+    ids = timed(t)
     finished = t.record["finished"]
     of = len(ids)
     if of > _NAMED:
@@ -186,7 +186,7 @@ def running(t: Trajectory, found: Gantt, underway: Sequence[Underway], now: floa
 
 def busy(t: Trajectory, slices: int = 200) -> Busy:
     """Find out how many workers were busy, from all evaluations."""
-    ids, zero = _timed(t), began(t)
+    ids, zero = timed(t), began(t)
     if not len(ids):
         return Busy(np.array([0.0, 1.0]), np.zeros(1), np.zeros(1), "no evaluations yet")
     start, end = t.record["started"][ids] - zero, t.record["finished"][ids] - zero
@@ -209,7 +209,7 @@ def busy(t: Trajectory, slices: int = 200) -> Busy:
 
 def pauses(t: Trajectory) -> list[tuple[float, float]]:
     """Find when nothing was evaluated for so long that no worker can have been there: from, to, since the epoch."""
-    ids = _timed(t)
+    ids = timed(t)
     if not len(ids):
         return []
     order = np.argsort(t.record["started"][ids], kind="stable")
@@ -221,7 +221,7 @@ def pauses(t: Trajectory) -> list[tuple[float, float]]:
 
 def durations(t: Trajectory, bins: int = 60) -> Durations:
     """Count how long evaluations took."""
-    ids = _timed(t)
+    ids = timed(t)
     seconds = t.record["finished"][ids] - t.record["started"][ids]
     seconds = seconds[seconds > 0]
     shown = f"{len(seconds):,} evaluations counted in {bins} bins"
@@ -244,7 +244,7 @@ def waits(t: Trajectory) -> Waits | None:
     column = t.record.columns.get("generation")
     if column is None or column.ndim != 1:
         return None
-    ids = _timed(t)
+    ids = timed(t)
     ids = ids[column[ids] >= 0]
     if not len(ids):
         return Waits(ids, np.empty(0), "no generations yet")
@@ -298,7 +298,7 @@ def _sane(times: Floats) -> NDArray[np.bool_]:
     return known
 
 
-def _timed(t: Trajectory) -> Ids:
+def timed(t: Trajectory) -> Ids:
     """Return whose evaluation is known to have begun and, later, ended."""
     started, finished = t.record["started"], t.record["finished"]
     with np.errstate(invalid="ignore"):

@@ -12,12 +12,10 @@ import numpy as np
 from l2l_dask import config
 from l2l_dask.dashboard import data_workers
 from l2l_dask.errors import ConfigError
-from l2l_dask.evaluation import Status
+from l2l_dask.evaluation import FAILURES, Status
 from l2l_dask.trajectory import Trajectory
 
 _LONG = 40  # names in a sentence
-_HUGE = 1e100  # no time is so late
-_FAILURES = (Status.FAILED, Status.TIMED_OUT, Status.CRASHED)
 _UNITS = ((2 * 86_400, 86_400, "days"), (2 * 3600, 3600, "hours"), (120, 60, "minutes"), (0, 1, "seconds"))
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _FROM_PYTHON = (
@@ -63,8 +61,8 @@ def _came(t: Trajectory) -> str:
     counts = np.bincount(t.record["status"], minlength=len(Status)).tolist()
     budget = t.details.get("evaluations", t.experiment.get("run", {}).get("evaluations", len(t)))
     ended = len(t) - counts[Status.PENDING]
-    failed = sum(counts[s] for s in _FAILURES)
-    ways = ", ".join(f"{counts[s]:,} {s.label.replace('_', ' ')}" for s in _FAILURES if counts[s])
+    failed = sum(counts[s] for s in FAILURES)
+    ways = ", ".join(f"{counts[s]:,} {s.label.replace('_', ' ')}" for s in FAILURES if counts[s])
     words = f"Of a budget of {budget:,} evaluations, {ended:,} ended: {counts[Status.DONE]:,} with a fitness"
     words += f", {counts[Status.STOPPED]:,} stopped early" if counts[Status.STOPPED] else ""
     words += f", {failed:,} without one ({ways})" if failed else ", none failed"
@@ -91,10 +89,8 @@ def _time(t: Trajectory) -> str:
 
 def at_once(t: Trajectory) -> tuple[int, float, float]:
     """Return how many were evaluated at once at most, seconds from end to end, and seconds of all evaluations."""
-    started, finished = t.record["started"], t.record["finished"]
-    with np.errstate(invalid="ignore"):
-        known = (np.abs(started) < _HUGE) & (np.abs(finished) < _HUGE) & (finished >= started)
-    started, finished = started[known], finished[known]
+    known = data_workers.timed(t)
+    started, finished = t.record["started"][known], t.record["finished"][known]
     if not len(started):
         return 0, 0.0, 0.0
     times = np.concatenate([finished, started])  # who ends at the moment at which another begins has gone

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l2l_dask.dashboard.data_workers import began, pauses
-from l2l_dask.evaluation import Status
+from l2l_dask.evaluation import FAILURES, Status
 from l2l_dask.trajectory import Trajectory
 from l2l_dask.underway import Underway
 
@@ -20,7 +20,6 @@ _RECENT = 60.0  # seconds over which a rate is taken
 _MOST_CORNERS = 2_000
 _FEW = 20  # results, which a rate is made from at least
 _ENDED = ("finished", "stopped", "failed")
-_FAILED = (Status.FAILED, Status.TIMED_OUT, Status.CRASHED)
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no truth of their own
@@ -116,7 +115,7 @@ def summed_up(trajectory: Trajectory, stamp: Any, underway: Collection[Underway]
         what=f"{labels.get('optimizer', '?')} on {labels.get('optimizee', '?')}",
         ended=ended,
         budget=budget,
-        failed=int(np.isin(status, _FAILED).sum()),
+        failed=int(np.isin(status, FAILURES).sum()),
         objective=trajectory.objectives.names[0],
         best=None if best is None else next(iter(best.fitness.values())),
         rate=rate,
