@@ -169,12 +169,28 @@ def export(store: Path, out: Path) -> None:
 @STORE
 @click.argument("out", type=click.Path(path_type=Path))
 def report(store: Path, out: Path) -> None:
-    """Write one self-contained HTML page about an experiment."""
+    """Write one self-contained HTML page about an experiment to OUT, in place of an older one."""
+    if _would_lose(out):
+        raise click.UsageError(f"{out} exists and is no HTML page, which a report may replace: name another file")
     from l2l_dask.dashboard.report import write
     from l2l_dask.trajectory import load
 
     write(load(store), out)
     click.echo(f"wrote {out}", err=True)
+
+
+def _would_lose(path: Path) -> bool:
+    """Tell whether there is a file in which somebody wrote something else than a page."""
+    if path.suffix.lower() in (".html", ".htm"):
+        return False
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            begin = file.read(1000).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    except OSError:
+        return False  # who writes there says what is wrong
+    return not begin.startswith((b"<!doctype html", b"<html")) and path.stat().st_size > 0
 
 
 @cli.command()

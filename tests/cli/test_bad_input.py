@@ -230,6 +230,7 @@ BAD_LINES = {
     "export to nowhere": (["export", "done.zarr", "missing/out.csv"], ["missing/out.csv", "cannot be written"]),
     "export of netcdf to nowhere": (["export", "done.zarr", "missing/out.nc"], ["cannot be written"]),
     "export of parquet to nowhere": (["export", "done.zarr", "missing/out.parquet"], ["cannot be written"]),
+    "report over a program": (["report", "done.zarr", "model.py"], ["model.py exists and is no HTML page"]),
     "report to nowhere": (["report", "done.zarr", "missing/out.html"], ["missing/out.html", "cannot be written"]),
 }
 
