@@ -118,6 +118,7 @@ class Viewer:
             if name not in self._followed:
                 named = f"no experiment {name!r}" if name else "no experiment in this address (?store=NAME)"
                 wrong.append(f"there is {named} below {self._stores.root}; choose one among the experiments")
+        wrong += [each.loss for each in known if each.loss]
         wrong += [f"reading {each.name} ..." for each in known if not each.ready]
         self.banner.say(wrong[0] if wrong else "")
 

@@ -12,8 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from l2l_dask.dashboard.summary import Summary, stamp, summed_up
 from l2l_dask.errors import L2LError
+from l2l_dask.evaluation import Status
 from l2l_dask.trajectory import Following, Trajectory, underway
 from l2l_dask.trajectory.layout import store_below, stores_below
 from l2l_dask.underway import Underway
@@ -42,6 +45,8 @@ class Followed:
         Grows when the store becomes another one, of which nothing that is shown holds.
     problem
         Why it cannot be read at the moment, in a line; empty if it can.
+    loss
+        What is not in it that must have been, in a line; empty if nothing seems to be.
     summary
         What the overview says of it.
     underway
@@ -55,7 +60,7 @@ class Followed:
     def __init__(self, store: Path, name: str) -> None:
         self.store, self.name = store, name
         self.version = self.incarnation = 0
-        self.problem = ""
+        self.problem = self.loss = ""
         self.summary, self.actions = Summary(stamp=None), 0.0
         self.asked = time.monotonic()
         self.underway: list[Underway] = []
@@ -132,7 +137,7 @@ class Followed:
         self.underway = underway(self.store) if trajectory.state in LIVE else []
         if trajectory.state in LIVE or self._summed != self.version:
             self._summed = self.version
-            self.summary = summed_up(trajectory, None, self.underway)
+            self.summary, self.loss = summed_up(trajectory, None, self.underway), _loss(trajectory)
         self.actions = _changed(trajectory.layout.actions)
 
 
@@ -263,6 +268,14 @@ class Stores:
         return (
             Summary(stamp=now, problem=followed.problem) if followed.problem else replace(followed.summary, stamp=now)
         )
+
+
+def _loss(trajectory: Trajectory) -> str:
+    done = trajectory.record["status"] == Status.DONE
+    if not done.any() or not np.isnan(trajectory.record["fitness"][done]).all():
+        return ""
+    of = f"none of the {done.sum():,} evaluations of {trajectory.layout.root} that are done has a fitness"
+    return f"{of}: the array 'fitness' in there is missing or damaged, restore it from a copy"
 
 
 def _changed(path: Path) -> float:

@@ -228,6 +228,19 @@ def test_a_store_that_cannot_be_read_is_told_on_its_page_and_in_the_list(serve, 
     assert "Traceback" not in viewer.page.content()
 
 
+def test_a_store_whose_fitness_is_gone_says_so_on_its_page(serve, look, tmp_path, stores):
+    stores.make(tmp_path / "bad.zarr", 50, failures=0)
+    shutil.rmtree(tmp_path / "bad.zarr" / "fitness")
+    viewer = look(serve(tmp_path))
+    viewer.visit("search?store=bad.zarr")
+    viewer.see("none of the 50 evaluations")
+    viewer.see("'fitness'")
+    stores.make(tmp_path / "new.zarr", 50)
+    viewer.visit("search?store=new.zarr")
+    viewer.see("50 of 50 evaluations")
+    expect(viewer.page.get_by_role("alert")).to_be_hidden()
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_fitness_that_is_nan_or_infinite_does_no_harm(served, look, page):
     viewer = look(served)
