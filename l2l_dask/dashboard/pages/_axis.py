@@ -13,6 +13,8 @@ from l2l_dask.space import Categorical, Floats
 from l2l_dask.trajectory import Trajectory
 
 _FAR = 1000  # times as far from the median as the quartile
+_MARGIN = 0.04  # of an axis, beyond its ends
+_LEAST = 0.3  # of an axis, that is still in use
 
 
 class Axis:
@@ -65,9 +67,16 @@ class Axis:
     def range(self) -> tuple[float, float]:
         """The ends for a figure's axis: a little beyond."""
         low, high = self._ends
-        margin = 0.04 * (high - low)
+        margin = _MARGIN * (high - low)
         low, high = low - margin, high + margin
         return (math.exp(low), math.exp(high)) if self.log else (low, high)
+
+    def serves(self, now: Axis) -> bool:
+        """Tell whether this one, drawn a while ago, still shows what there is now, and not in a corner."""
+        (low, high), (first, last) = self._ends, now._ends
+        margin = _MARGIN * (high - low)
+        inside = low - margin <= first and last <= high + margin
+        return self.log == now.log and inside and last - first >= _LEAST * (high - low)
 
     @property
     def _ends(self) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import numpy as np
 from bokeh.document.events import MessageSentEvent
 from bokeh.layouts import column, group_tools
-from bokeh.models import Button, Div, GridPlot, HoverTool, Row, Toolbar
+from bokeh.models import Button, Div, GridPlot, HoverTool, Range1d, Row, Toolbar
 from numpy.typing import NDArray
 
 from l2l_dask.dashboard import theme
@@ -53,6 +53,19 @@ def plot(title: str, x: str, y: str, **options: Any) -> Any:
     """Make an empty figure that fills its place, and stands below another one on a phone."""
     # No drag is active: a finger could not scroll past the plot.
     return theme.new_figure(title, x, y, **({"min_width": NARROWEST, "active_drag": None} | options))
+
+
+def reach(ends: tuple[float, float]) -> Range1d:
+    """Make the range of an axis that :func:`follow` may change."""
+    return Range1d(*ends, reset_start=ends[0], reset_end=ends[1])
+
+
+def follow(shown: Range1d, ends: tuple[float, float]) -> None:
+    """Let an axis reach from one end to the other: at once, or with the next reset where somebody looks closer."""
+    at_rest = (shown.start, shown.end) == (shown.reset_start, shown.reset_end)
+    shown.update(reset_start=ends[0], reset_end=ends[1])
+    if at_rest:
+        shown.update(start=ends[0], end=ends[1])
 
 
 def when(model: Any, name: str, function: Callable[[], None]) -> None:

@@ -91,10 +91,17 @@ class Parallel:
 
     def _lay_out(self) -> None:
         """Make the axes anew."""
-        t = self._page.trajectory
+        self.axes = self._axes_now()
+        self.ranges = {}
+        self._draw_axes()
+        self.refresh()
+
+    def _axes_now(self) -> list[Axis]:
         picked = [int(value) for value in self._chosen.value]
-        objectives = [-1 - k for k in range(len(t.objectives))]
-        self.axes = [Axis(t, j) for j in [*picked, *objectives]]
+        objectives = [-1 - k for k in range(len(self._page.trajectory.objectives))]
+        return [self._page.followed.once(Axis, j) for j in [*picked, *objectives]]
+
+    def _draw_axes(self) -> None:
         n = len(self.axes)
         self._plot.x_range.update(start=-0.5, end=n - 0.5)
         self._plot.xaxis.ticker = list(range(n))
@@ -106,13 +113,21 @@ class Parallel:
             "text": [text for _, _, text in marks],
             "offset": [4 if h == 1 else -16 if h == 0 else 2 for _, h, _ in marks],
         }
-        self.ranges = {}
         self._drawn = ()
         self._show_ranges()
-        self.refresh()
+
+    def _follow(self) -> None:
+        """Make axes anew that do not serve any more; ranges on them hold the same values."""
+        now = self._axes_now()
+        if all(axis.serves(other) for axis, other in zip(self.axes, now, strict=True)):
+            return
+        self.ranges = {i: _moved(held, self.axes[i], now[i]) for i, held in self.ranges.items()}
+        self.axes = now
+        self._draw_axes()
 
     def refresh(self) -> None:
         """Draw the lines of those that are shown now."""
+        self._follow()
         t = self._page.trajectory
         ids = self._page.followed.once(shown_ids)
         kept = np.setdiff1d(self._page.selection.ids, ids)[:_MOST_KEPT]
@@ -214,6 +229,12 @@ def shown_ids(t: Trajectory) -> Ids:
     cost = t.cost[ids]
     ids, cost = ids[np.isfinite(cost).all(axis=1)], cost[np.isfinite(cost).all(axis=1)]
     return ids[np.argsort(-cost[:, 0], kind="stable")]
+
+
+def _moved(held: tuple[float, float], before: Axis, now: Axis) -> tuple[float, float]:
+    """Return the same range on another axis; what it left open stays so."""
+    low, high = np.nan_to_num(now.heights(np.array([before.value(height) for height in held]))).tolist()
+    return low if held[0] > 0 else 0.0, high if held[1] < 1 else 1.0
 
 
 def _goodness(t: Trajectory, heights: Any) -> Any:

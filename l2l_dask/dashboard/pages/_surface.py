@@ -110,6 +110,7 @@ class Surface:
     def _make(self) -> None:
         t = self._page.trajectory
         self.x, self.y = Axis(t, int(self._x.value)), Axis(t, int(self._y.value))
+        self.fitness = Axis(t, -1 - self._objective)
         self._surface, self._population = self._figure(), self._figure()
         self._cover(self._surface)
         self._populate(self._population)
@@ -120,9 +121,8 @@ class Surface:
     def _figure(self) -> Any:
         scales = {f"{d}_axis_type": "log" if a.log else "linear" for d, a in (("x", self.x), ("y", self.y))}
         x, y = edges(self.x), edges(self.y)
-        drawn = common.plot(
-            "", self.x.name, self.y.name, height=380, x_range=(x[0], x[-1]), y_range=(y[0], y[-1]), **scales
-        )
+        reach = {"x_range": common.reach((x[0], x[-1])), "y_range": common.reach((y[0], y[-1]))}
+        drawn = common.plot("", self.x.name, self.y.name, height=380, **reach, **scales)
         label_choices(drawn.xaxis[0], self.x.choices)
         label_choices(drawn.yaxis[0], self.y.choices)
         return drawn
@@ -130,11 +130,10 @@ class Surface:
     def _cover(self, drawn: Any) -> None:
         """Draw cells, contours and the scale of the colours."""
         t, name = self._page.trajectory, self._page.trajectory.objectives.names[self._objective]
-        of = Axis(t, -1 - self._objective)
+        of = self.fitness
         palette = Viridis256[::-1] if common.sign(t, self._objective) > 0 else Viridis256
         mapper = LogColorMapper if of.log else LinearColorMapper
-        self.is_logarithmic = of.log
-        colours = mapper(palette=palette, low=of.low, high=of.high, nan_color="rgba(0, 0, 0, 0)")
+        self._colours = colours = mapper(palette=palette, low=of.low, high=of.high, nan_color="rgba(0, 0, 0, 0)")
         drawn.grid.visible = False
         quads = drawn.quad("left", "right", "top", "bottom", source=self._cells, line_color=None,
                            fill_color={"field": "value", "transform": colours})  # fmt: skip
@@ -153,6 +152,7 @@ class Surface:
 
     def refresh(self) -> None:
         """Show what is new."""
+        self._follow()
         self._colour()
         n = len(self._page.trajectory)
         if n != self._end:
@@ -164,10 +164,25 @@ class Surface:
             else:
                 self._move()
 
+    def _follow(self) -> None:
+        """Let the axes and the colours follow what there is."""
+        once = self._page.followed.once
+        fitness, x, y = (once(Axis, axis.dimension) for axis in (self.fitness, self.x, self.y))
+        if not self.fitness.serves(fitness):
+            self.fitness = fitness
+            self._colours.update(low=fitness.low, high=fitness.high)
+        if self.x.serves(x) and self.y.serves(y):
+            return
+        self.x, self.y = x, y
+        for drawn in (self._surface, self._population):
+            for shown, axis in ((drawn.x_range, x), (drawn.y_range, y)):
+                borders = edges(axis)
+                common.follow(shown, (borders[0], borders[-1]))
+
     def _colour(self) -> None:
         t, smooth = self._page.trajectory, self._kind.value == _SMOOTH
         if smooth:
-            values, based = smoothed(t, self.x, self.y, self._objective, self.is_logarithmic)
+            values, based = smoothed(t, self.x, self.y, self._objective, self.fitness.log)
         else:
             values, based = cells(t, self.x, self.y, self._objective)
         x, y = edges(self.x), edges(self.y)

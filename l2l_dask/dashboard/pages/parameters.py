@@ -75,10 +75,13 @@ class Parameters(common.StorePage):
             self._each.make()  # a figure keeps its scales
         else:
             self._each.refresh()
-            self._surface.refresh()
+            if self._is_logarithmic() == self._surface.fitness.log:
+                self._surface.refresh()
+            else:
+                self._surface.show(self.objective)
 
     def tick(self) -> None:
-        if self._is_logarithmic() != self._surface.is_logarithmic:  # not along with the others: it takes a while
+        if self._is_logarithmic() != self._surface.fitness.log:  # not along with the others: it takes a while
             self._surface.show(self.objective)
 
     def _is_logarithmic(self) -> bool:
@@ -117,10 +120,10 @@ class Each:
         first = (min(max(int(self._number.value or 1), 1), self._pages) - 1) * _AT_ONCE
         self.axes = [Axis(t, j) for j in range(first, min(first + _AT_ONCE, t.space.dim))]
         self._grid.children = []  # these would look for columns that go
-        self.refresh(again=True)
         self.fitness = self._page.followed.once(Axis, -1 - self._page.objective)
-        heights, view = Range1d(*self.fitness.range), CDSView()
-        drawn = [self._plot(k, axis, self.fitness, heights, view) for k, axis in enumerate(self.axes)]
+        self._heights, view = common.reach(self.fitness.range), CDSView()
+        self.refresh(again=True)
+        drawn = [self._plot(k, axis, self.fitness, self._heights, view) for k, axis in enumerate(self.axes)]
         self._place = common.flow(*drawn)
         self._grid.children = [common.with_one_toolbar(self._place)]
 
@@ -128,8 +131,12 @@ class Each:
         """Draw those that are new, or all."""
         t = self._page.trajectory
         self.sample.update(t, self._page.followed.once(common.best_ids, 100, self._page.objective), again=again)
-        done = self._page.done
-        text = f"{common.counted(len(self.sample), done, 'individuals that are done')}; parameters "
+        now = self._page.followed.once(Axis, -1 - self._page.objective)
+        if not self.fitness.serves(now):
+            self.fitness = now
+            common.follow(self._heights, now.range)
+        beyond = ", the worst beyond the axis" if now.clipped else ""
+        text = f"{common.counted(len(self.sample), self._page.done, 'individuals that are done')}{beyond}; parameters "
         text += f"{self.axes[0].dimension + 1} to {self.axes[-1].dimension + 1} of {t.space.dim}."
         common.say(self._said, text)
 

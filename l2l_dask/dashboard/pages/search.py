@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from bokeh.layouts import column
-from bokeh.models import BasicTickFormatter, ColumnDataSource, RadioButtonGroup, Range1d, Select, Toggle
+from bokeh.models import BasicTickFormatter, ColumnDataSource, RadioButtonGroup, Select, Toggle
 
 from l2l_dask.dashboard import theme
 from l2l_dask.dashboard.pages import _common as common
@@ -148,7 +148,7 @@ class Search(common.StorePage):
             f"{self.axis.name} ({way})",
             height=400,
             y_axis_type="log" if self.axis.log else "linear",
-            y_range=self._range(),
+            y_range=common.reach(self._range()),
             output_backend="svg" if few else "canvas",
         )
         self._dots = drawn.scatter("number", f"f{self.objective}", source=self.sample.source, size=5, alpha=0.45,
@@ -165,13 +165,13 @@ class Search(common.StorePage):
         common.brushable(drawn)
         return drawn
 
-    def _range(self) -> Range1d:
-        start, end = self.axis.range
+    def _range(self) -> tuple[float, float]:
+        start, end = self._seen
         if self._whole.active:
             values = common.finite(self.trajectory.record["fitness"][:, self.objective])
             if not np.isnan(values).all():
                 start, end = min(start, float(np.nanmin(values))), max(end, float(np.nanmax(values)))
-        return Range1d(start, end)
+        return start, end
 
     def _turn(self) -> None:
         """Let evaluations or time go to the right."""
@@ -205,19 +205,18 @@ class Search(common.StorePage):
         return names.index(self.axis.name) if self.axis.name in names else None
 
     def _follow_range(self, ends: Sequence[float]) -> None:
-        """Make room for a best that lies beyond the axis."""
+        """Let the axis show what there is now, and the best of all stores."""
+        now = self.followed.once(Axis, -1 - self.objective)
+        if now.log != self.axis.log:
+            return  # the next update makes the plots anew
         low, high = self._seen
         ends = [end for end in ends if end > 0 or not self.axis.log]
-        if all(low <= end <= high for end in ends):
+        if not self.axis.serves(now) or not all(low <= end <= high for end in ends):
+            self.axis = now
+            self._seen = min([now.range[0], *ends]), max([now.range[1], *ends])
+        elif not self._whole.active:
             return
-        axis = self.followed.once(Axis, -1 - self.objective)
-        if axis.log == self.axis.log:  # else the next update makes the plots anew
-            self.axis = axis
-        self._seen = min(low, self.axis.range[0], *ends), max(high, self.axis.range[1], *ends)
-        if self._plots:
-            self._plots[0].y_range.update(start=self._seen[0], end=self._seen[1])
-
-    _plots: list[Any] = []  # noqa: RUF012  (replaced, not changed)
+        common.follow(self._plots[0].y_range, self._range())
 
     def _say(self, best: Sequence[float]) -> None:
         t = self.trajectory
@@ -226,7 +225,8 @@ class Search(common.StorePage):
         value = f"; the best {self.axis.name} is {best[0]:.6g}" if best else ""
         ended = f"{len(t) - counts[Status.PENDING]:,} of {len(t):,} individuals have ended"
         common.say(self._said, f"{ended}, {done:,} with a fitness, {failed:,} failed{value}.")
-        beyond = ", the worst beyond the axis" if self.axis.clipped and not self._whole.active else ""
+        clipped = self.followed.once(Axis, -1 - self.objective).clipped and not self._whole.active
+        beyond = ", the worst beyond the axis" if clipped else ""
         shown = common.counted(len(self.sample), done, "done")
         self._plots[0].title.text = f"{self.axis.name}: {shown}{beyond}"
 
@@ -296,7 +296,7 @@ class Pareto:
     def __init__(self, page: Search) -> None:
         self._page = page
         self._drawn: tuple[int, ...] = ()
-        self._logs: list[bool] = []
+        self._axes: list[Axis] = []
         names = page.trajectory.objectives.names
         self._pairs = list(combinations(range(len(names)), 2))[:_MOST_PAIRS]
         self._front = ColumnDataSource({"id": [], **{f"f{k}": [] for k in range(len(names))}})
@@ -320,12 +320,7 @@ class Pareto:
         """Draw the front as it is now."""
         t, ids = self._page.trajectory, front.ids[:_MOST_FRONT]
         axes = [self._page.followed.once(Axis, -1 - k) for k in range(len(t.objectives))]
-        if self._logs != [axis.log for axis in axes]:
-            self._logs = [axis.log for axis in axes]
-            self._place.children = [
-                *(self._plot(axes[i], axes[j], f"f{i}", f"f{j}") for i, j in self._pairs),
-                self._volume,
-            ]
+        self._follow(axes)
         if tuple(ids.tolist()) != self._drawn:
             self._drawn = tuple(ids.tolist())
             ids = ids[np.lexsort(t.cost[ids].T[::-1])]
@@ -341,6 +336,19 @@ class Pareto:
         shown = f"{len(front.ids):,} of {self._page.done:,} individuals are on the front: nobody beats them."
         common.say(self._said, shown + some + box)
 
+    def _follow(self, axes: list[Axis]) -> None:
+        """Let the axes show what there is now."""
+        drawn, self._axes = self._axes, axes
+        if [axis.log for axis in drawn] != [axis.log for axis in axes]:
+            pairs = [self._plot(axes[i], axes[j], f"f{i}", f"f{j}") for i, j in self._pairs]
+            self._place.children = [*pairs, self._volume]  # a figure keeps its scales
+        elif all(axis.serves(now) for axis, now in zip(drawn, axes, strict=True)):
+            self._axes = drawn
+        else:
+            for plot, (i, j) in zip(self.figures, self._pairs, strict=False):
+                common.follow(plot.x_range, axes[i].range)
+                common.follow(plot.y_range, axes[j].range)
+
     def _plot(self, x: Axis, y: Axis, across: str, up: str) -> Any:
         drawn = common.plot(
             f"{y.name} against {x.name}",
@@ -348,14 +356,14 @@ class Pareto:
             f"{y.name} ({'minimized' if y.minimised else 'maximized'})",
             x_axis_type="log" if x.log else "linear",
             y_axis_type="log" if y.log else "linear",
-            x_range=x.range,
-            y_range=y.range,
+            x_range=common.reach(x.range),
+            y_range=common.reach(y.range),
         )
         drawn.scatter(across, up, source=self._page.sample.source, size=4, color=common.DOTS, alpha=0.3,
                       nonselection_alpha=0.08, selection_color=common.CHOSEN, legend_label="all")  # fmt: skip
         front = drawn.scatter(across, up, source=self._front, size=7, color=common.BEST, line_color=None,
                               nonselection_alpha=0.4, selection_color=common.CHOSEN, legend_label="front")  # fmt: skip
-        if len(self._logs) == 2:
+        if len(self._axes) == 2:
             drawn.line(across, up, source=self._front, color=common.BEST, line_width=1.5, alpha=0.7)
         common.hover(drawn, front, ("individual", "@id"), (x.name, f"@{across}"), (y.name, f"@{up}"))
         common.legend(drawn)

@@ -1,0 +1,165 @@
+"""Pages that are opened early, and stay open: what they draw later is where it can be seen."""
+
+import numpy as np
+import pytest
+
+from l2l_dask.dashboard.followed import Followed
+from l2l_dask.dashboard.pages import Parameters, Search
+from l2l_dask.dashboard.pages._axis import Axis
+from l2l_dask.trajectory import load
+
+N = 2000
+QUICK = {"objectives": 2, "failures": 0.0, "seconds": 0.01}  # the unit of time stays, and so do the plots
+_rng = np.random.default_rng(1)
+AWAY = np.where(np.arange(N) < 40, 1.0, 0.1)  # how far from the best the search is: the first 40 are far off
+FAR = 1000 + 500 * AWAY[:, None] * _rng.random((N, 2))
+DECADES = 1e5 * 10 ** (4 * AWAY[:, None] * _rng.random((N, 2)))
+FAR[:, 1], DECADES[:, 1] = 3000 - FAR[:, 1], 1e14 / DECADES[:, 1]  # the second is maximised
+
+
+class Growing(Followed):
+    """A store, of which some rows are to be seen, with other columns."""
+
+    def __init__(self, store):
+        super().__init__(store, store.name)
+        self.whole = load(store)
+
+    def see(self, n, **columns):
+        t = self.whole
+        rows = type(t.record)({name: values[:n] for name, values in (t.record.columns | columns).items()})
+        self._trajectory = type(t)(t.layout, t.experiment, t.space, t.objectives, rows, t.state, t.details)
+        self.version += 1
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, stores):
+    folder, known = tmp_path_factory.mktemp("made"), {}
+
+    def made(name="a", n=500, **options):
+        if name not in known:
+            known[name] = stores.make(folder / f"{name}.zarr", n, **options)
+        return Growing(known[name])
+
+    return made
+
+
+@pytest.fixture
+def grown(made):
+    """Open a page early, and let its store grow: ``grown(page, n, fitness)``."""
+
+    def grown(page, first, fitness):
+        followed = made("two", N, **QUICK)
+        followed.see(first, fitness=fitness)
+        shown = page(followed, {})
+        followed.see(N, fitness=fitness)
+        shown.update()
+        shown.update()  # with other scales, a part comes after the others
+        return shown
+
+    return grown
+
+
+def fills(shown, values):
+    """Tell whether nearly all values are in a range, and not in a corner of it."""
+    values, ends = np.asarray(values), np.array([shown.start, shown.end])
+    inside = values[(values >= ends[0]) & (values <= ends[1])]
+    if ends[0] > 0 and ends[1] / ends[0] > 100:
+        inside, ends = np.log(inside), np.log(ends)
+    return len(inside) > 0.9 * len(values) and np.ptp(inside) > 0.25 * np.ptp(ends)
+
+
+early = pytest.mark.parametrize(("first", "fitness"), [(0, FAR), (40, FAR), (0, DECADES), (40, DECADES)])
+
+
+@early
+def test_the_search_opened_early_shows_what_comes(grown, first, fitness):
+    page = grown(Search, first, fitness)
+    drawn, data = page.figures[0], page.sample.source.data
+    assert fills(drawn.y_range, data["f0"])
+    assert (drawn.y_range.reset_start, drawn.y_range.reset_end) == (drawn.y_range.start, drawn.y_range.end)
+    assert np.sum(page._bins.data["all"]) > 90
+    pairs = page.pareto.figures[0]
+    assert fills(pairs.x_range, data["f0"])
+    assert fills(pairs.y_range, data["f1"])
+
+
+@early
+def test_each_parameter_opened_early_shows_what_comes(grown, first, fitness):
+    page = grown(Parameters, first, fitness)
+    each = page.parts[1]
+    assert all(fills(drawn.y_range, each.sample.source.data["fitness"]) for drawn in each.figures)
+    assert "the worst beyond the axis" in each._said.text
+
+
+@early
+def test_parallel_coordinates_opened_early_spread_what_comes(grown, first, fitness):
+    parallel = grown(Parameters, first, fitness).parts[0]
+    heights = np.array(parallel._lines.data["ys"])[:, -2:]
+    assert np.mean((heights > 0) & (heights < 1)) > 0.9
+    assert (np.ptp(np.quantile(heights, [0.1, 0.9], axis=0), axis=0) > 0.3).all()
+    said = parallel._ends.data["text"][-2:]
+    assert said == [text for _, text in parallel.axes[-1].marks()]
+
+
+@early
+def test_the_surface_opened_early_has_colours_for_what_comes(grown, first, fitness):
+    surface = grown(Parameters, first, fitness)._surface
+    values, (low, high) = surface._cells.data["value"], (surface._colours.low, surface._colours.high)
+    assert np.mean((values >= low) & (values <= high)) > 0.9
+    assert np.ptp([low, high]) < 2 * np.ptp(fitness[40:, 0])
+
+
+def test_parameters_without_bounds_get_wider_axes(made):
+    followed = made("rich", 1000, rich=True)
+    params = followed.whole.record["params"].copy()
+    params[10:, -1] = 50 * params[10:, -1] + 1000
+    followed.see(10, params=params)
+    page = Parameters(followed, {})
+    surface = page._surface
+    surface._x.value = str(len(followed.whole.space.labels) - 1)
+    followed.see(1000, params=params)
+    page.update()
+    page.update()
+    assert surface._surface.x_range.end > 1000
+    assert surface._cells.data["right"].max() > 1000
+
+
+def test_an_axis_stays_while_it_serves(made):
+    followed = made("two", N, **QUICK)
+    fitness = 1000 + 500 * np.random.default_rng(2).random((N, 2))
+    followed.see(1000, fitness=fitness)
+    page = Search(followed, {})
+    before = page.figures[0].y_range.start, page.figures[0].y_range.end
+    followed.see(N, fitness=fitness)
+    page.update()
+    assert (page.figures[0].y_range.start, page.figures[0].y_range.end) == before
+    assert page.axis.serves(Axis(followed.trajectory, -1))
+
+
+def test_who_looks_closer_is_left_alone_until_a_reset(made):
+    followed = made("two", N, **QUICK)
+    followed.see(40, fitness=FAR)
+    page = Search(followed, {})
+    shown = page.figures[0].y_range
+    shown.update(start=1200.0, end=1300.0)
+    followed.see(N, fitness=FAR)
+    page.update()
+    assert (shown.start, shown.end) == (1200.0, 1300.0)
+    assert shown.reset_end < 1100
+
+
+def test_a_range_across_an_axis_stays_at_its_values(made):
+    followed = made("two", N, **QUICK)
+    followed.see(40, fitness=FAR)
+    page = Parameters(followed, {})
+    parallel = page.parts[0]
+    last = len(parallel.axes) - 2
+    parallel.brush(last - 0.1, last + 0.1, 0.0, 0.05)
+    value = parallel.axes[last].value(0.05)
+    chosen = page.selection.ids
+    followed.see(N, fitness=FAR)
+    page.update()
+    low, high = parallel.ranges[last]
+    assert low == 0
+    assert parallel.axes[last].value(high) == pytest.approx(min(value, parallel.axes[last].high))
+    np.testing.assert_array_equal(page.selection.ids, chosen)
