@@ -1,11 +1,14 @@
 """Pages that are opened early, and stay open: what they draw later is where it can be seen."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from l2l_dask.dashboard.followed import Followed
-from l2l_dask.dashboard.pages import Parameters, Search
+from l2l_dask.dashboard.pages import Individuals, Parameters, Search, Workers
 from l2l_dask.dashboard.pages._axis import Axis
+from l2l_dask.evaluation import Status
 from l2l_dask.trajectory import load
 
 N = 2000
@@ -163,3 +166,57 @@ def test_a_range_across_an_axis_stays_at_its_values(made):
     assert low == 0
     assert parallel.axes[last].value(high) == pytest.approx(min(value, parallel.axes[last].high))
     np.testing.assert_array_equal(page.selection.ids, chosen)
+
+
+def test_an_individual_that_is_open_is_renewed_when_it_ends(made):
+    followed = made()
+    whole = followed.whole.record
+    pending, fitness = whole["status"].copy(), whole["fitness"].copy()
+    pending[25], fitness[25] = Status.PENDING, np.nan
+    followed.see(30, status=pending, fitness=fitness)
+    page = Individuals(followed, {"id": "25"})
+    page._took = 1.0  # as of a million: the table waits to be asked
+    assert "pending" in page._details.root.children[0].text
+    followed.see(500)
+    page.update()
+    assert "pending" not in page._details.root.children[0].text
+    before = page._details.root.children
+    followed.see(500)
+    page.update()
+    assert page._details.root.children == before
+
+
+@pytest.mark.parametrize("kind", [Search, Workers])
+def test_when_nobody_is_chosen_nothing_is_said(made, kind):
+    followed = made()
+    followed.see(500)
+    page = kind(followed, {})
+    page.selection.choose([3])
+    assert "1 of 500 individuals chosen" in page._chosen.text
+    page.selection.choose([])
+    assert page._chosen.text == ""
+
+
+def test_step_lines_reach_the_end_of_their_last_slice(made):
+    followed = made()
+    followed.see(500)
+    search, workers = Search(followed, {}), Workers(followed, {})
+    bins, late = search._bins.data, search._late.data
+    assert late["edge"].tolist() == [*bins["left"], bins["right"][-1]]
+    assert late["late"].tolist() == [*bins["late"], bins["late"][-1]]
+    slices = workers._slices.data
+    assert len(slices["time"]) == 1 + len(workers._slices_table()["time"])
+    assert slices["time"][-1] * workers._scale == pytest.approx(
+        np.nanmax(followed.whole.record["finished"]) - 1.76e9, rel=0.01
+    )
+    assert slices["busy"][-1] == slices["busy"][-2]
+
+
+@pytest.mark.parametrize(("state", "live"), [("running", True), ("interrupted", False)])
+def test_what_has_no_result_runs_only_where_the_store_is_live(made, state, live):
+    followed = made("some", 500, pending=2)
+    followed.whole = replace(followed.whole, state=state)
+    followed.see(500)
+    page = Workers(followed, {})
+    assert "2 have no result" in page._said.text
+    assert ("those that run" in page._said.text) is live

@@ -182,6 +182,11 @@ def finite(values: Floats) -> Floats:
     return shown
 
 
+def to_the_edge(values: Floats) -> Floats:
+    """Repeat the last value, for a step line that is to reach the end of its slice."""
+    return np.append(values, values[-1:])
+
+
 def is_logarithmic(values: NDArray[Any]) -> bool:
     """Tell whether a logarithmic axis serves: all positive, over more than two decades."""
     values = values[np.isfinite(values)]
@@ -285,6 +290,9 @@ class StorePage:
             What they have in common, as a filter of the individuals' page.
         """
         ids = self.selection.ids
+        if not len(ids):
+            say(shown, "")
+            return
         if len(ids) <= _MOST_LINKED:
             query = {"id": ",".join(map(str, ids.tolist()))}
             named = " (" + ", ".join(map(str, ids[:10].tolist())) + (", ..." if len(ids) > 10 else "") + ")"

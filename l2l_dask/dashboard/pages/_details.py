@@ -31,6 +31,7 @@ class Details:
     def __init__(self, page: common.StorePage) -> None:
         self._page = page
         self.id: int | None = None
+        self._shown = ""
         self.root = column([], sizing_mode="stretch_width")
 
     def show(self, id: int | None) -> None:
@@ -39,7 +40,7 @@ class Details:
         if id is None or not 0 <= id < len(t):
             self.id, self.root.children = None, []
             return
-        self.id = id
+        self.id, self._shown = id, self._row(id)
         individual = t.individual(id)
         status = individual.status.label.replace("_", " ")
         search = self._page.address("search", id=id)
@@ -54,6 +55,16 @@ class Details:
             *self._error(t, id),
             *plots(t, id),
         ]
+
+    def renew(self) -> None:
+        """Show it again, if anything became of it since."""
+        if self.id is not None and self._row(self.id) != self._shown:
+            self.show(self.id)
+
+    def _row(self, id: int) -> str:
+        """Return what changes when an evaluation ends, or is made again."""
+        record = self._page.trajectory.record
+        return repr([record[name][id].tolist() for name in ("status", "attempt", "finished", "fitness")])
 
     def _tables(self, t: Trajectory, individual: Individual) -> list[Div]:
         facts = {name: _fitness(individual, name) for name in individual.fitness} | _facts(t, individual)

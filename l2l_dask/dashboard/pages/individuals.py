@@ -131,6 +131,7 @@ class Individuals(common.StorePage):
         """Renew the table if that is quick; else offer it: rows that jump about cannot be read."""
         t = self.trajectory
         self._columns = data.columns(t)
+        self._details.renew()
         if self._took < _CHEAP:
             self.show()
         else:

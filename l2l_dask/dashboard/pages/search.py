@@ -261,9 +261,10 @@ class Search(common.StorePage):
             "", self.axis.name, "share of individuals (%)", x_axis_type="log" if self.axis.log else "linear"
         )
         self._bins = ColumnDataSource({name: [] for name in ("left", "right", "all", "late")})
+        self._late = ColumnDataSource({"edge": [], "late": []})
         bars = drawn.quad("left", "right", "all", 0, source=self._bins, color=common.DOTS, alpha=0.6,
                           line_color=None, legend_label="all")  # fmt: skip
-        drawn.step("left", "late", source=self._bins, mode="after", color=common.BEST, line_width=2,
+        drawn.step("edge", "late", source=self._late, mode="after", color=common.BEST, line_width=2,
                    legend_label="the last tenth")  # fmt: skip
         common.hover(drawn, bars, (self.axis.name, "@left to @right"), ("all", "@all %"), ("last tenth", "@late %"))
         common.legend(drawn)
@@ -278,6 +279,7 @@ class Search(common.StorePage):
         late = values[-max(1, len(values) // 10) :]
         shares = [100 * course.histogram(part, edges) for part in (values, late)]
         self._bins.data = {"left": edges[:-1], "right": edges[1:], "all": shares[0], "late": shares[1]}
+        self._late.data = {"edge": edges, "late": common.to_the_edge(shares[1])}
         inside = int(((values >= edges[0]) & (values <= edges[-1])).sum())
         based = common.counted(len(values), self.done, "done").replace("shown", "counted")
         beyond = f", {len(values) - inside:,} beyond the axis" if inside < len(values) else ""

@@ -11,6 +11,7 @@ from bokeh.layouts import column
 from bokeh.models import ColumnDataSource, FactorRange, Range1d, Spinner
 
 from l2l_dask.dashboard import data_workers as data
+from l2l_dask.dashboard.followed import LIVE
 from l2l_dask.dashboard.pages import _common as common
 from l2l_dask.evaluation import Ids, Status
 from l2l_dask.space import Floats
@@ -45,7 +46,7 @@ class Workers(common.StorePage):
             self._place,
             column(
                 common.download(f"{self.store}-timeline.csv", self._table),
-                common.download(f"{self.store}-busy.csv", lambda: dict(self._slices.data)),
+                common.download(f"{self.store}-busy.csv", self._slices_table),
                 sizing_mode="stretch_width",
             ),
         ]
@@ -93,9 +94,10 @@ class Workers(common.StorePage):
     def _say(self) -> None:
         t = self.trajectory
         waiting = int((t.record["status"] == Status.PENDING).sum())
-        running = (
-            f" {waiting:,} have no result yet: those that run for more than a second are drawn." if waiting else ""
-        )
+        running = ""
+        if waiting:
+            drawn = " yet: those that run for more than a second are drawn" if t.state in LIVE else ""
+            running = f" {waiting:,} have no result{drawn}."
         common.say(
             self._said,
             f"Times are in {common.UNIT_NAMES[self._unit]} since the first individual was submitted.{running}",
@@ -216,13 +218,16 @@ class Workers(common.StorePage):
             return
         found = self.followed.once(data.busy)
         self._slices.data = {
-            "time": found.edges[:-1] / self._scale,
-            "busy": found.busy,
-            "workers": found.workers,
-            "share": found.share,
+            "time": found.edges / self._scale,
+            "busy": common.to_the_edge(found.busy),
+            "workers": common.to_the_edge(found.workers),
+            "share": common.to_the_edge(found.share),
         }
         whole = found.busy.sum() / found.workers.sum() if found.workers.sum() > 0 else 0.0
         self._share.title.text = f"Busy: {min(whole, 1.0):.0%} of the workers' time"
+
+    def _slices_table(self) -> dict[str, Any]:
+        return {name: values[:-1] for name, values in self._slices.data.items()}  # the last only ends the lines
 
     # How long evaluations took.
 
