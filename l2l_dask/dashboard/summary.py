@@ -42,8 +42,10 @@ class Summary:
         Of the driver; empty if the store cannot be read.
     ended, budget, failed
         Individuals with a result, how many there are to be, and how many of the former failed.
+    objective, is_maximized
+        The first one, and whether more of it is better.
     best
-        Fitness by the first objective; None before the first.
+        Fitness by that; None before the first.
     rate
         Evaluations a second: of the last minute or, if these are few, the last twenty; if it has ended, of all, but for
         pauses. None if it is neither, or that is not known.
@@ -63,6 +65,7 @@ class Summary:
     budget: int = 0
     failed: int = 0
     objective: str = ""
+    is_maximized: bool = False
     best: float | None = None
     rate: float | None = None
     workers: int = 0
@@ -117,6 +120,7 @@ def summed_up(trajectory: Trajectory, stamp: Any, underway: Collection[Underway]
         budget=budget,
         failed=int(np.isin(status, FAILURES).sum()),
         objective=trajectory.objectives.names[0],
+        is_maximized=bool(trajectory.objectives.cost(np.ones(len(trajectory.objectives)))[0] < 0),
         best=None if best is None else next(iter(best.fitness.values())),
         rate=rate,
         workers=len(named),

@@ -94,6 +94,8 @@ def test_chosen_experiments_are_compared_in_one_plot(served, look, tmp_path):
         row(viewer, name).get_by_role("checkbox").check()
     legend = viewer.page.locator(".bk-Legend .bk-label")
     expect(legend).to_have_text(["a.zarr", "below/b.zarr"])
+    together = viewer.page.get_by_role("link", name="Search pages of these together")
+    assert together.get_attribute("href") == "search?store=a.zarr&store=below%2Fb.zarr"
     viewer.page.get_by_text("over time").click()
     expect(viewer.page.locator("canvas").first).to_be_visible()
     viewer.page.wait_for_timeout(300)
@@ -308,6 +310,27 @@ def test_nothing_is_wider_than_a_phone(served, look, page):
     viewer.visit(page)
     viewer.see("300")
     assert viewer.page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+OVERLAPS = """() => [...document.querySelectorAll("#experiments tr")].flatMap(row => {
+  const cells = [...row.cells].filter(cell => cell.offsetWidth).map(cell => [cell, cell.getBoundingClientRect()]);
+  const right = ([cell, box]) => box.left + Math.max(box.width, cell.scrollWidth) - 1;
+  return cells.flatMap((x, i) => cells.slice(i + 1)
+    .filter(y => x[1].left < right(y) && y[1].left < right(x)
+      && x[1].top < y[1].bottom - 1 && y[1].top < x[1].bottom - 1)
+    .map(y => `${x[0].textContent} and ${y[0].textContent}`));
+})"""
+
+
+def test_on_a_phone_no_fact_is_over_another_and_all_pages_are_in_the_navigation(served, look, tmp_path):
+    viewer = look(served, width=390, height=800)
+    expect(row(viewer, "a.zarr")).to_contain_text("300 of 300")
+    viewer.page.screenshot(path=tmp_path / "phone.png")
+    assert viewer.page.evaluate(OVERLAPS) == []
+    viewer.open("individuals?store=a.zarr")
+    for link in viewer.page.locator("nav a").all():
+        box = link.bounding_box()
+        assert 0 <= box["x"] <= box["x"] + box["width"] <= 390 - 40, link.inner_text()
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import numpy as np
 from bokeh.models import Column, ColumnDataSource, Div, HoverTool, RadioButtonGroup
 
 from l2l_dask.dashboard import theme
-from l2l_dask.dashboard.pages._common import is_logarithmic, when
+from l2l_dask.dashboard.pages._common import UNIT_NAMES, is_logarithmic, say, unit, when, words
 from l2l_dask.dashboard.summary import Curve, Summary
 
 if TYPE_CHECKING:
@@ -34,9 +35,10 @@ class Experiments:
         when(self._chosen, "tags", self._compare)
         self._axis = RadioButtonGroup(labels=["over evaluations", "over time"], active=0, width=260)
         when(self._axis, "active", self._compare)
-        self._place = Column(sizing_mode="stretch_width")
+        self._place, self._note = Column(sizing_mode="stretch_width"), words()
         self._plotted: Any = None
-        self.root = Column(children=[self._rows, self._chosen, self._axis, self._place], sizing_mode="stretch_width")
+        shown = [self._rows, self._chosen, self._axis, self._place, self._note]
+        self.root = Column(children=shown, sizing_mode="stretch_width")
         self._compare()
 
     def update(self) -> None:
@@ -60,23 +62,26 @@ class Experiments:
         names = [name for name in map(str, self._chosen.tags) if name in summaries and not summaries[name].problem]
         shown = {name: summaries[name] for name in names[:_MOST_COMPARED]}
         axis = _AXES[self._axis.active or 0]
-        sources = {
-            name: _steps(summary.over_time if axis == "seconds" else summary.over_evaluations)
-            for name, summary in shown.items()
-        }
-        logarithmic = is_logarithmic(np.concatenate([np.empty(0), *(data["y"] for data in sources.values())]))
-        what = (axis, logarithmic, tuple((name, summary.objective) for name, summary in shown.items()))
+        curves = {name: each.over_time if axis == "seconds" else each.over_evaluations for name, each in shown.items()}
+        longest = max((float(curve.x[-1]) for curve in curves.values() if len(curve.x)), default=0.0)
+        size, per = unit(longest) if axis == "seconds" else (1.0, "")
+        scale = _scale(curves)
+        sources = {name: _steps(curve, size, scale) for name, curve in curves.items()}
+        what = (axis, per, scale, tuple((name, summary.objective) for name, summary in shown.items()))
         if self._plotted is None or self._plotted[0] != what:
             self._plotted = what, {name: ColumnDataSource(data) for name, data in sources.items()}
             self._axis.visible = bool(shown)
-            self._place.children = self._figure(shown, axis, len(names), "log" if logarithmic else "linear")
-            return
-        for name, data in sources.items():
-            source = self._plotted[1][name]
-            if len(source.data["x"]) != len(data["x"]) or not np.array_equal(source.data["x"], data["x"]):
-                source.data = data
+            x = f"{UNIT_NAMES[per]} since the first evaluation began" if per else axis
+            self._place.children = self._figure(shown, x, len(names), scale)
+        else:
+            for name, data in sources.items():
+                source = self._plotted[1][name]
+                if not np.array_equal(source.data["x"], data["x"]):
+                    source.data = data
+        together = {"Search pages of these together": f"search?{urlencode([('store', name) for name in shown])}"}
+        say(self._note, _remarks(shown, curves, scale), links=together if len(shown) > 1 else None)
 
-    def _figure(self, shown: Mapping[str, Summary], axis: str, chosen: int, scale: str) -> list[Any]:
+    def _figure(self, shown: Mapping[str, Summary], x: str, chosen: int, scale: str) -> list[Any]:
         if not shown:
             text = "Choose experiments in the table to compare their best so far."
             return (
@@ -86,7 +91,6 @@ class Experiments:
             )
         objectives = sorted({summary.objective for summary in shown.values()})
         some = f" ({len(shown)} of {chosen} chosen)" if len(shown) < chosen else ""
-        x = "evaluations" if axis == "evaluations" else "seconds since the first evaluation began"
         plot = theme.new_figure(
             f"best so far{some}", x, " / ".join(objectives), name="comparison", height=400, y_axis_type=scale
         )
@@ -94,7 +98,7 @@ class Experiments:
             color, dash = theme.CYCLE[i % len(theme.CYCLE)], theme.DASHES[i // len(theme.CYCLE) % len(theme.DASHES)]
             source = self._plotted[1][name]
             line = plot.line("x", "y", source=source, line_width=2.5, color=color, line_dash=dash, legend_label=name)
-            hover = [("experiment", "$name"), (axis, "@x{0,0.[0]}"), ("best", "@y")]
+            hover = [("experiment", "$name"), (x.partition(" ")[0], "@x{0,0.[00]}"), ("best", "@y")]
             line.name = name
             plot.add_tools(HoverTool(renderers=[line], tooltips=hover, visible=i == 0))
         plot.add_layout(plot.legend[0], "below")
@@ -103,9 +107,29 @@ class Experiments:
         return [plot]
 
 
-def _steps(curve: Curve) -> dict[str, Any]:
-    """Return the corners of a step line."""
-    return {"x": np.repeat(curve.x, 2)[1:], "y": np.repeat(curve.best, 2)[:-1]}
+def _scale(curves: Mapping[str, Curve]) -> str:
+    """Choose an axis: one that reaches 0 does not flatten what is above."""
+    values = np.concatenate([np.empty(0), *(curve.best for curve in curves.values())])
+    return "log" if not (values < 0).any() and is_logarithmic(values[values > 0]) else "linear"
+
+
+def _steps(curve: Curve, size: float, scale: str) -> dict[str, Any]:
+    """Return the corners of a step line, by units of that size."""
+    best = np.where(curve.best > 0, curve.best, np.nan) if scale == "log" else curve.best
+    return {"x": np.repeat(curve.x / size, 2)[1:], "y": np.repeat(best, 2)[:-1]}
+
+
+def _remarks(shown: Mapping[str, Summary], curves: Mapping[str, Curve], scale: str) -> str:
+    """Say what the plot does not show by itself."""
+    said = []
+    zero = [name for name, curve in curves.items() if scale == "log" and (curve.best == 0).any()]
+    if zero:
+        said.append(f"A logarithmic axis has no 0, which is left out of {', '.join(zero)}.")
+    up = [name for name, summary in shown.items() if summary.is_maximized]
+    down = [name for name in shown if name not in up]
+    if up and down:
+        said.append(f"Higher is better for {', '.join(up)}, lower for {', '.join(down)}.")
+    return " ".join(said)
 
 
 def line(name: str, summary: Summary) -> dict[str, Any]:
@@ -140,7 +164,7 @@ def _two(value: float) -> str:
 
 def duration(seconds: float) -> str:
     """Say a time roughly."""
-    for unit, size in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
+    for per, size in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
         if seconds >= 1.5 * size:
-            return f"{seconds / size:.3g} {unit}"
+            return f"{seconds / size:.3g} {per}"
     return f"{seconds:.0f} s"
