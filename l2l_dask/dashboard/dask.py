@@ -18,6 +18,7 @@ from l2l_dask.errors import L2LError
 
 _CONNECT, _ANSWER = 10.0, 60.0  # seconds: the first page of a service may have to be imported there
 _LARGEST = 100 * 1024 * 1024  # bytes of a message
+_STATICS = "/statics/"  # where Dask's plain pages look for its files, two folders above themselves
 _KEPT = ("Content-Type", "Cache-Control", "Location")  # of an answer
 
 
@@ -51,8 +52,8 @@ class DaskPages(Protocol):
 
 
 def is_below(path: str) -> bool:
-    """Tell whether an address is one of these pages."""
-    return path == "/dask" or path.startswith("/dask/")
+    """Tell whether an address is one of these pages, or a file for them."""
+    return path == "/dask" or path.startswith(("/dask/", _STATICS))
 
 
 def is_websocket(request: HTTPServerRequest) -> bool:
@@ -108,8 +109,9 @@ class Page(_Handed):
             self.finish(answer.body)
 
     async def _fetch(self, to: Upstream) -> Any:
+        below = "/dask" if self.request.path.startswith(_STATICS) else ""
         request = HTTPRequest(
-            f"https://{to.address}{self.request.uri}",
+            f"https://{to.address}{below}{self.request.uri}",
             ssl_options=to.context,
             follow_redirects=False,
             connect_timeout=_CONNECT,

@@ -20,7 +20,8 @@ from l2l_dask.service.place import read
 from tests.conftest import Cli
 from tests.service.site import Site
 
-PLACES = ("dask", "dask/", "dask/status", "dask/statics/css/base.css", "dask/info/main/logs.html", "dask/status/ws")
+LOADED = ("dask/status", "dask/statics/css/base.css", "dask/info/main/logs.html", "statics/js/sortable.min.js")
+PLACES = ("dask", "dask/", *LOADED, "dask/status/ws")
 MARK = "Dask Diagnostic UI"  # in the source of each of its pages
 
 
@@ -131,12 +132,15 @@ def test_a_browser_sees_its_status_page_live_through_the_link_in_ours_and_asks_n
 @pytest.mark.slow
 def test_what_its_plain_pages_would_fetch_elsewhere_is_held_back_by_the_browser(served, look):
     viewer, held = look(served), []
+    missing = []
     viewer.page.on("requestfailed", lambda request: held.append((request.url, request.failure)))
+    viewer.page.on("response", lambda response: response.status == 404 and missing.append(response.url))
     viewer.visit("dask/info/main/workers.html")
     viewer.see("Memory use")
     asked = [problem for problem in viewer.problems if problem.startswith("request to ")]
     assert asked  # else this test could go
     assert [f"request to {url}" for url, why in held if why == "csp"] == asked
+    assert missing == []
     viewer.problems.clear()
 
 
@@ -158,7 +162,7 @@ def test_its_websocket_is_for_pages_of_the_same_server_with_the_cookie_alone(ser
 
 
 def test_its_pages_may_load_from_this_server_alone_and_bring_no_header_of_dask_s_own(served):
-    for place in PLACES[2:5]:
+    for place in LOADED:
         status, headers, _ = get(served.base + place, Cookie=cookie(served))
         rules = dict(rule.strip().partition(" ")[::2] for rule in headers["Content-Security-Policy"].split(";"))
         assert (status, rules["default-src"], rules["connect-src"]) == (200, "'none'", "'self'")
