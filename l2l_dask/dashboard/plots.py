@@ -9,10 +9,10 @@ from html import unescape
 from typing import Any, TypeVar
 
 import numpy as np
-from bokeh.models import BoxSelectTool, Image, LassoSelectTool, NumeralTickFormatter, PlainText, Row, TapTool
+from bokeh.models import BoxSelectTool, Image, LassoSelectTool, NumeralTickFormatter, Row, TapTool
 from numpy.typing import NDArray
 
-from l2l_dask.dashboard import data_workers
+from l2l_dask.dashboard import data_workers, theme
 from l2l_dask.dashboard.followed import Followed
 from l2l_dask.dashboard.importance import MOST_ROWS, importance
 from l2l_dask.dashboard.pages import _common as common
@@ -33,7 +33,6 @@ MOST_WORK, MOST_SHUFFLED = 30_000, 20
 _MOST_MATRICES = 4
 _MOST_SINGLE = 1e38  # a number in single precision
 _LOW = 300  # pixels, of a plot beside another
-_TEX = ("$$", r"\(", r"\[")
 _SELECTING = (BoxSelectTool, LassoSelectTool, TapTool)
 T = TypeVar("T")
 
@@ -221,7 +220,7 @@ class Plots:
         courses = [figure for figure in drawn if figure not in images]
         for figure in images[_MOST_MATRICES:]:
             drawn.remove(figure)
-            said.append(f"{figure.title.text}: not drawn here")
+            said.append(f"{theme.title_of(figure)}: not drawn here")
         for figure in images:
             source = figure.renderers[0].data_source
             source.data = {"image": [_lighter(image) for image in source.data["image"]]}
@@ -247,9 +246,10 @@ def _drawn(panels: list[Any], what: str, *, wide: bool = False) -> Drawn:
             panel.xaxis.formatter = NumeralTickFormatter(format="0,0")
         if not wide:
             panel.height = min(panel.height, _LOW)
-    if len(panels) > 1 or not panels[0].title.text:
+    title = theme.title_of(panels[0])
+    if len(panels) > 1 or not title:
         return Drawn(panels, f"{what}.", wide)
-    title, panels[0].title.text = panels[0].title.text, ""
+    panels[0].title.text = ""
     return Drawn(panels, f"{what}. {title}.", wide)
 
 
@@ -260,13 +260,5 @@ def _still(figure: Any) -> Any:
     for model in figure.references():
         model._callbacks.clear()
         model._event_callbacks.clear()
-    for axis in figure.axis:
-        axis.axis_label = _as_it_is(axis.axis_label)
-        axis.major_label_overrides = {at: _as_it_is(text) for at, text in axis.major_label_overrides.items()}
     figure.subscribed_events = set()
     return figure
-
-
-def _as_it_is(text: Any) -> Any:
-    """Keep text from being taken for TeX, whose typesetting is as large again as all other scripts."""
-    return PlainText(text=text) if isinstance(text, str) and any(mark in text for mark in _TEX) else text

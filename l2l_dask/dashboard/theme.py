@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from html import escape
+from textwrap import wrap
 from typing import Any
 
+from bokeh.models import PlainText
+from bokeh.palettes import Plasma256
 from bokeh.plotting import figure
 from jinja2 import Environment, PackageLoader, Template
 
@@ -13,7 +16,11 @@ ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#999999"
 CYCLE = (SKY, ORANGE, GREEN, PURPLE, VERMILLION, BLUE, YELLOW, GREY)
 DASHES = ("solid", "dashed", "dotted", "dashdot")
-PALETTE = "Cividis256"  # for numbers
+PALETTE = "Cividis256"  # for numbers, of what covers its background
+LINES = Plasma256[88:184]  # for numbers too: neither end is lost on white or on black
+LINE_ALPHA = 0.75
+_TITLE = 44  # letters in a line, on a phone
+_TEX = ("$$", r"\(", r"\[")
 
 # A colour bar's text is drawn where the style sheet does not reach.
 BESIDE: Any = {"major_label_text_color": GREY, "title_text_color": GREY}
@@ -39,15 +46,33 @@ def message(title: str, html: str) -> str:
 def new_figure(title: str, x: str, y: str, **options: Any) -> figure:
     """Make a figure as wide as its place, whose colours the style sheet knows."""
     options = {
-        "title": title,
-        "x_axis_label": x,
-        "y_axis_label": y,
+        "x_axis_label": as_it_is(x),
+        "y_axis_label": as_it_is(y),
         "height": 340,
         "sizing_mode": "stretch_width",
         "tools": "pan,box_zoom,wheel_zoom,save,reset",
         "active_scroll": None,
     } | options
     plot = figure(**options)
+    entitle(plot, title)
     plot.toolbar.logo = None
     plot.toolbar.autohide = True
     return plot
+
+
+def entitle(plot: Any, text: str) -> None:
+    """Give a figure a title, in lines that a phone has room for: they do not break by themselves."""
+    lines = wrap(text, _TITLE, break_long_words=False, break_on_hyphens=False)
+    if title_of(plot) != " ".join(lines):
+        plot.title.text = as_it_is("\n".join(lines))
+
+
+def title_of(plot: Any) -> str:
+    """Return a figure's title, in one line."""
+    text = plot.title.text
+    return str(text.text if isinstance(text, PlainText) else text).replace("\n", " ")
+
+
+def as_it_is(text: Any) -> Any:
+    """Keep text from being taken for TeX: what is beside it would be lost, and a report has no scripts to set it."""
+    return PlainText(text=text) if isinstance(text, str) and any(mark in text for mark in _TEX) else text

@@ -4,7 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from bokeh.document import Document
+from bokeh.models import Axis as Axis_
+from bokeh.models import ColorBar, PlainText, Title
 
+from l2l_dask import Categorical, Objectives, Real, Space, maximize, minimize
+from l2l_dask.dashboard import theme
 from l2l_dask.dashboard.followed import Followed
 from l2l_dask.dashboard.pages import Individuals, Parameters, Search, Workers
 from l2l_dask.dashboard.pages._axis import Axis
@@ -220,3 +225,60 @@ def test_what_has_no_result_runs_only_where_the_store_is_live(made, state, live)
     page = Workers(followed, {})
     assert "2 have no result" in page._said.text
     assert ("those that run" in page._said.text) is live
+
+
+TEX = r"$$\chi^2$$"
+
+
+def _texts(page):
+    """Return what Bokeh would look through for TeX."""
+    document = Document()
+    document.add_root(page.root)
+    for model in document.models:
+        if isinstance(model, Title):
+            yield model.text
+        elif isinstance(model, ColorBar):
+            yield model.title
+        elif isinstance(model, Axis_):
+            yield model.axis_label
+            yield from model.major_label_overrides.values()
+    document.clear()
+
+
+@pytest.mark.parametrize("page", [Search, Parameters])
+def test_names_that_look_like_tex_are_shown_as_they_are(made, page):
+    space = Space({TEX: Real(0, 1), "kind": Categorical([TEX, "b"])})
+    followed = made("tex", 500, objectives=2, space=space, failures=0.0)
+    followed.whole = replace(followed.whole, objectives=Objectives((minimize(TEX), maximize("rate"))))
+    followed.see(500)
+    shown = page(followed, {})
+    shown.update()
+    texts = list(_texts(shown))
+    assert [text for text in texts if isinstance(text, str) and "$$" in text] == []
+    assert any(isinstance(text, PlainText) and TEX in text.text and "500" in text.text for text in texts)
+
+
+def test_a_title_breaks_into_lines_that_a_phone_has_room_for(made):
+    followed = made()
+    followed.see(500)
+    shown = Parameters(followed, {}).parts[0].figure
+    assert max(map(len, shown.title.text.split("\n"))) <= 44
+    assert theme.title_of(shown).endswith("the brighter, the better (loss)")
+    named = theme.new_figure(TEX, TEX, TEX)
+    before = named.title.text
+    theme.entitle(named, TEX)
+    assert named.title.text is before  # or each update would send it
+
+
+def _light(colour):
+    part = np.asarray(colour) / 255
+    return np.where(part <= 0.03928, part / 12.92, ((part + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+
+
+@pytest.mark.parametrize("paper", ["#ffffff", "#15181c"])
+def test_lines_stand_out_from_light_and_dark_backgrounds(paper):
+    behind, ink = (np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in of]) for of in ([paper], theme.LINES))
+    for alpha, least in ((1.0, 2.0), (theme.LINE_ALPHA, 1.8)):
+        lights = [0.05 + _light(alpha * ink + (1 - alpha) * behind), 0.05 + _light(behind)]
+        assert (np.maximum(*lights) / np.minimum(*lights)).min() > least
+    assert (np.diff(_light(ink)) > 0).all()  # told apart without colours

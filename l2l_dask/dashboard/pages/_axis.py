@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from l2l_dask.dashboard import theme
 from l2l_dask.dashboard.pages import _common as common
 from l2l_dask.space import Categorical, Floats
 from l2l_dask.trajectory import Trajectory
@@ -169,4 +170,4 @@ def label_choices(axis: Any, choices: list[str]) -> None:
     if choices:
         some = range(0, len(choices), max(1, len(choices) // 12))
         axis.ticker = list(some)
-        axis.major_label_overrides = {i: short(choices[i]) for i in some}
+        axis.major_label_overrides = {i: theme.as_it_is(short(choices[i])) for i in some}

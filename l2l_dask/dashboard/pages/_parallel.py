@@ -41,7 +41,7 @@ class Parallel:
         self._lines = ColumnDataSource({"id": [], "xs": [], "ys": [], "colour": [], "fitness": []})
         self._brushes = ColumnDataSource({"left": [], "right": [], "bottom": [], "top": []})
         self._ends = ColumnDataSource({"x": [], "y": [], "text": [], "offset": []})
-        self._colours = LinearColorMapper(palette=theme.PALETTE, low=0.0, high=1.0)
+        self._colours = LinearColorMapper(palette=theme.LINES, low=0.0, high=1.0)
         self._clear = Button(label="Clear ranges", width=120)
         self._clear.on_click(self.clear)
         self._said: Div = common.words()
@@ -71,9 +71,9 @@ class Parallel:
             "ys",
             source=self._lines,
             line_color={"field": "colour", "transform": self._colours},
-            line_alpha=0.45,
+            line_alpha=theme.LINE_ALPHA,
             nonselection_line_alpha=0.05,
-            selection_line_alpha=0.9,
+            selection_line_alpha=1.0,
         )
         bands = plot.quad(
             "left", "right", "top", "bottom", source=self._brushes, fill_color=common.CHOSEN, fill_alpha=0.35
@@ -105,7 +105,9 @@ class Parallel:
         n = len(self.axes)
         self._plot.x_range.update(start=-0.5, end=n - 0.5)
         self._plot.xaxis.ticker = list(range(n))
-        self._plot.xaxis.major_label_overrides = {i: short(axis.name, 24) for i, axis in enumerate(self.axes)}
+        self._plot.xaxis.major_label_overrides = {
+            i: theme.as_it_is(short(axis.name, 24)) for i, axis in enumerate(self.axes)
+        }
         marks = [(i, h, text) for i, axis in enumerate(self.axes) for h, text in axis.marks()]
         self._ends.data = {
             "x": [i for i, _, _ in marks],
@@ -139,7 +141,7 @@ class Parallel:
             self._page.selection.mark(self._lines)
         some = f", the {MOST_BEST} best and an even sample" if len(ids) < done else ""
         text = f"Parallel coordinates: {common.counted(len(ids), done, 'done')}{some}; the brighter, the better"
-        self._plot.title.text = f"{text} ({t.objectives.names[0]})"
+        theme.entitle(self._plot, f"{text} ({t.objectives.names[0]})")
         self._tell()
 
     def _of(self, t: Trajectory, ids: Ids) -> dict[str, Any]:

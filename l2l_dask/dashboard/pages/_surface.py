@@ -138,7 +138,8 @@ class Surface:
         quads = drawn.quad("left", "right", "top", "bottom", source=self._cells, line_color=None,
                            fill_color={"field": "value", "transform": colours})  # fmt: skip
         drawn.multi_line("xs", "ys", source=self._contours, line_color="white", line_width=1.2, line_alpha=0.8)
-        drawn.add_layout(ColorBar(color_mapper=colours, title=name, width=12, padding=4, **theme.BESIDE), "right")
+        scale = {"title": theme.as_it_is(name), "width": 12, "padding": 4, **theme.BESIDE}
+        drawn.add_layout(ColorBar(color_mapper=colours, **scale), "right")
         common.hover(drawn, quads, (name, "@value"), (self.x.name, "@left to @right"), (self.y.name, "@bottom to @top"))
 
     def _populate(self, drawn: Any) -> None:
@@ -196,7 +197,7 @@ class Surface:
         }
         self._contours.data = self._lines(values) if smooth else {"xs": [], "ys": []}
         name, done = t.objectives.names[self._objective], int(np.isfinite(t.cost[:, self._objective]).sum())
-        self._surface.title.text = f"{name}, {self._kind.value}: {based:,} of {done:,} done"
+        theme.entitle(self._surface, f"{name}, {self._kind.value}: {based:,} of {done:,} done")
 
     def _lines(self, values: Floats) -> dict[str, Any]:
         """Draw lines of equal fitness, where both parameters are numbers."""
@@ -227,7 +228,7 @@ class Surface:
         shown = f"individuals {ids[0]:,} to {ids[-1]:,}" if len(ids) else "no individuals yet"
         known = fitness[~np.isnan(fitness)]
         middle = f", median {np.median(known):.4g}" if len(known) else ""
-        self._population.title.text = f"Population: {shown} of {len(t):,}{middle}"
+        theme.entitle(self._population, f"Population: {shown} of {len(t):,}{middle}")
 
     def _run(self) -> None:
         """Play, from the beginning if it is at the end."""

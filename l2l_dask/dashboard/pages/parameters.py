@@ -11,6 +11,7 @@ import numpy as np
 from bokeh.layouts import column
 from bokeh.models import Button, CDSView, ColumnDataSource, FactorRange, Range1d, Select, Spinner
 
+from l2l_dask.dashboard import theme
 from l2l_dask.dashboard.importance import Importance, importance
 from l2l_dask.dashboard.pages import _common as common
 from l2l_dask.dashboard.pages._axis import Axis, label_choices
@@ -232,7 +233,7 @@ class Matters:
         mean, sd = found.mean[:n], found.sd[:n]
         self._plot.y_range.factors = found.names[:n][::-1]
         self._bars.data = {"name": found.names[:n], "mean": mean, "low": mean - sd, "high": mean + sd}
-        self._plot.title.text = f"{common.counted(n, len(found.names), 'parameters')}, the most important first"
+        theme.entitle(self._plot, f"{common.counted(n, len(found.names), 'parameters')}, the most important first")
         self._plot.height = 110 + 22 * n
         self._plot.visible = self._save.visible = True
 

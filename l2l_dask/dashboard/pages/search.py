@@ -228,7 +228,7 @@ class Search(common.StorePage):
         clipped = self.followed.once(Axis, -1 - self.objective).clipped and not self._whole.active
         beyond = ", the worst beyond the axis" if clipped else ""
         shown = common.counted(len(self.sample), done, "done")
-        self._plots[0].title.text = f"{self.axis.name}: {shown}{beyond}"
+        theme.entitle(self._plots[0], f"{self.axis.name}: {shown}{beyond}")
 
     # Generations.
 
@@ -252,7 +252,7 @@ class Search(common.StorePage):
         if not _equal(self._of_generations.data, data):
             self._of_generations.data = data
         shown = common.counted(len(found.number), found.of, "generations")
-        self._plots[1].title.text = f"{self.axis.name} by generation: {shown}"
+        theme.entitle(self._plots[1], f"{self.axis.name} by generation: {shown}")
 
     # Distribution.
 
@@ -283,7 +283,7 @@ class Search(common.StorePage):
         inside = int(((values >= edges[0]) & (values <= edges[-1])).sum())
         based = common.counted(len(values), self.done, "done").replace("shown", "counted")
         beyond = f", {len(values) - inside:,} beyond the axis" if inside < len(values) else ""
-        self._plots[-1].title.text = f"Distribution: {based}{beyond}"
+        theme.entitle(self._plots[-1], f"Distribution: {based}{beyond}")
 
     def _table(self) -> dict[str, Any]:
         names = self.trajectory.objectives.names

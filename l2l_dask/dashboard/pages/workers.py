@@ -11,6 +11,7 @@ from bokeh.layouts import column
 from bokeh.models import ColumnDataSource, FactorRange, Range1d, Spinner
 
 from l2l_dask.dashboard import data_workers as data
+from l2l_dask.dashboard import theme
 from l2l_dask.dashboard.followed import LIVE
 from l2l_dask.dashboard.pages import _common as common
 from l2l_dask.evaluation import Ids, Status
@@ -157,7 +158,7 @@ class Workers(common.StorePage):
         last = min(self._rows.stop, len(running.names))
         some = f"; workers {self._rows.start + 1} to {last}" if pages > 1 else ""
         said = f"Who evaluated what: {found.shown}" if len(found.id) else "No evaluation has ended yet"
-        self._gantt.title.text = said + some
+        theme.entitle(self._gantt, said + some)
 
     def _show_running(self) -> None:
         """Show what runs up to now, beside what has ended."""
@@ -224,7 +225,7 @@ class Workers(common.StorePage):
             "share": common.to_the_edge(found.share),
         }
         whole = found.busy.sum() / found.workers.sum() if found.workers.sum() > 0 else 0.0
-        self._share.title.text = f"Busy: {min(whole, 1.0):.0%} of the workers' time"
+        theme.entitle(self._share, f"Busy: {min(whole, 1.0):.0%} of the workers' time")
 
     def _slices_table(self) -> dict[str, Any]:
         return {name: values[:-1] for name, values in self._slices.data.items()}  # the last only ends the lines
@@ -247,7 +248,7 @@ class Workers(common.StorePage):
             return
         self._bins.data = {"left": found.edges[:-1], "right": found.edges[1:], "count": found.counts}
         middle = f", median {found.median:.3g} s" if np.isfinite(found.median) else ""
-        self._durations.title.text = f"{int(found.counts.sum()):,} durations{middle}"
+        theme.entitle(self._durations, f"{int(found.counts.sum()):,} durations{middle}")
 
     # What a barrier costs.
 
@@ -270,7 +271,7 @@ class Workers(common.StorePage):
             return
         self._shares.data = {"generation": found.generation, "share": 100 * found.share}
         mean = f" {found.share.mean():.0%}" if len(found.share) else ""
-        self._waits.title.text = f"Waiting{mean}: {found.shown}"
+        theme.entitle(self._waits, f"Waiting{mean}: {found.shown}")
 
     def _table(self) -> dict[str, Any]:
         names = {"left": f"started ({self._unit})", "right": f"finished ({self._unit})"}
