@@ -19,7 +19,7 @@ DASHES = ("solid", "dashed", "dotted", "dashdot")
 PALETTE = "Cividis256"  # for numbers, of what covers its background
 LINES = Plasma256[88:184]  # for numbers too: neither end is lost on white or on black
 LINE_ALPHA = 0.75
-_TITLE = 44  # letters in a line, on a phone
+TITLE, WIDE_TITLE = 36, 44  # letters in a line, on a phone; where no axis stands on the left
 _TEX = ("$$", r"\(", r"\[")
 
 # A colour bar's text is drawn where the style sheet does not reach.
@@ -60,9 +60,9 @@ def new_figure(title: str, x: str, y: str, **options: Any) -> figure:
     return plot
 
 
-def entitle(plot: Any, text: str) -> None:
+def entitle(plot: Any, text: str, letters: int = TITLE) -> None:
     """Give a figure a title, in lines that a phone has room for: they do not break by themselves."""
-    lines = wrap(text, _TITLE, break_long_words=False, break_on_hyphens=False)
+    lines = wrap(text, letters, break_long_words=False, break_on_hyphens=False)
     if title_of(plot) != " ".join(lines):
         plot.title.text = as_it_is("\n".join(lines))
 

@@ -141,7 +141,7 @@ class Parallel:
             self._page.selection.mark(self._lines)
         some = f", the {MOST_BEST} best and an even sample" if len(ids) < done else ""
         text = f"Parallel coordinates: {common.counted(len(ids), done, 'done')}{some}; the brighter, the better"
-        theme.entitle(self._plot, f"{text} ({t.objectives.names[0]})")
+        theme.entitle(self._plot, f"{text} ({t.objectives.names[0]})", theme.WIDE_TITLE)
         self._tell()
 
     def _of(self, t: Trajectory, ids: Ids) -> dict[str, Any]:
