@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from bokeh.document import Document
 from bokeh.models import Axis as Axis_
-from bokeh.models import ColorBar, PlainText, Title
+from bokeh.models import Button, ColorBar, ColumnDataSource, PlainText, Select, Slider, Spinner, Title, Toggle
 
 from l2l_dask import Categorical, Objectives, Real, Space, maximize, minimize
 from l2l_dask.dashboard import theme
 from l2l_dask.dashboard.followed import Followed
-from l2l_dask.dashboard.pages import Individuals, Parameters, Search, Workers
+from l2l_dask.dashboard.pages import PAGES, Individuals, Parameters, Search, Workers
 from l2l_dask.dashboard.pages._axis import Axis
 from l2l_dask.evaluation import Status
 from l2l_dask.trajectory import load
@@ -282,3 +282,32 @@ def test_lines_stand_out_from_light_and_dark_backgrounds(paper):
         lights = [0.05 + _light(alpha * ink + (1 - alpha) * behind), 0.05 + _light(behind)]
         assert (np.maximum(*lights) / np.minimum(*lights)).min() > least
     assert (np.diff(_light(ink)) > 0).all()  # told apart without colours
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_of_a_store_that_was_replaced_does_nothing(made, page):
+    followed = made()
+    followed.see(500)
+    shown = page(followed, {"id": "400"})
+    followed.incarnation += 1
+    followed.see(0)
+    document = Document()
+    document.add_root(shown.root)
+    sources = [model for model in document.models if isinstance(model, ColumnDataSource)]
+    before = [dict(source.data) for source in sources]
+    for model in list(document.models):
+        if isinstance(model, Toggle):
+            model.active = not model.active
+        elif isinstance(model, Select):
+            model.value = model.options[-1][0] if isinstance(model.options[-1], tuple) else model.options[-1]
+        elif isinstance(model, Slider | Spinner):
+            model.value = 3
+        elif isinstance(model, Button):
+            for callback in model._event_callbacks["button_click"]:
+                callback()
+    for source in sources:
+        if len(source.data.get("id", ())):
+            source.selected.indices = [0]
+    assert [dict(source.data) for source in sources] == before
+    assert shown.selection.ids.tolist() == [400]
+    document.clear()

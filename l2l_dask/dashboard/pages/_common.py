@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
 from html import escape
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -139,37 +140,6 @@ def say(shown: Div, text: str, *, heading: bool = False, links: Mapping[str, str
         shown.text = html
 
 
-def download(file: str, table: Callable[[], Mapping[str, Iterable[Any]]]) -> Row:
-    """Make a button that saves the data that a page shows, as CSV.
-
-    Parameters
-    ----------
-    file
-        Its name, ``STORE-WHAT.csv``.
-    table
-        Gives the columns, by title.
-    """
-    what = file.removesuffix(".csv").rpartition("-")[2]
-    button = Button(label=f"{what.capitalize()} as CSV", width=150)
-    said = words(styles={"align-self": "center"})
-
-    def save() -> None:
-        columns = table()
-        text = io.StringIO(newline="")
-        writer = csv.writer(text)
-        writer.writerow(columns)
-        rows = list(zip(*columns.values(), strict=True))
-        writer.writerows(rows)
-        document = button.document
-        if document is not None:
-            saved = MessageSentEvent(document, "l2l-save", {"name": file, "text": text.getvalue()})
-            document.callbacks.trigger_on_change(saved)  # dashboard.js hands it to the browser
-        say(said, f"{len(rows):,} rows that are shown here; everything: l2l export STORE OUT.csv")
-
-    button.on_click(save)
-    return Row(children=[button, said], sizing_mode="stretch_width", styles={"flex-wrap": "wrap"})
-
-
 def counted(shown: int, of: int, what: str = "individuals") -> str:
     """Say what is drawn of how many."""
     return f"{of:,} {what}" if shown >= of else f"{shown:,} of {of:,} {what} shown"
@@ -250,7 +220,8 @@ class StorePage:
         at_once: bool = True,
     ) -> None:
         self.followed, self.arguments, self.others = followed, arguments, others
-        self.selection = Selection()
+        self._incarnations = [each.incarnation for each in (followed, *others)]
+        self.selection = Selection(lambda: self.is_current)
         self.selection.ids = self._named(arguments.get("id", ""))
         self._later = self.later()
         self.root = column(self.build(), sizing_mode="stretch_width", name=self.slug)
@@ -270,6 +241,55 @@ class StorePage:
     def store(self) -> str:
         """The store's name, for the files that are saved from here."""
         return PurePosixPath(self.followed.name).stem
+
+    @property
+    def is_current(self) -> bool:
+        """Whether its stores are still those that it was made for."""
+        return self._incarnations == [each.incarnation for each in (self.followed, *self.others)]
+
+    def lasting(self, function: Callable[..., None]) -> Callable[..., None]:
+        """Wrap what a widget calls: it does nothing from when the store is another one until the new page is there."""
+
+        @wraps(function)
+        def called(*arguments: Any) -> None:
+            if self.is_current:
+                function(*arguments)
+
+        return called
+
+    def when(self, model: Any, name: str, function: Callable[[], None]) -> None:
+        """Call when a property of a model changes, as long as the store is the same."""
+        when(model, name, self.lasting(function))
+
+    def download(self, what: str, table: Callable[[], Mapping[str, Iterable[Any]]]) -> Row:
+        """Make a button that saves the data that a page shows, as CSV.
+
+        Parameters
+        ----------
+        what
+            Its name, after that of the store.
+        table
+            Gives the columns, by title.
+        """
+        file = f"{self.store}-{what}.csv"
+        button = Button(label=f"{what.capitalize()} as CSV", width=150)
+        said = words(styles={"align-self": "center"})
+
+        def save() -> None:
+            columns = table()
+            text = io.StringIO(newline="")
+            writer = csv.writer(text)
+            writer.writerow(columns)
+            rows = list(zip(*columns.values(), strict=True))
+            writer.writerows(rows)
+            document = button.document
+            if document is not None:
+                saved = MessageSentEvent(document, "l2l-save", {"name": file, "text": text.getvalue()})
+                document.callbacks.trigger_on_change(saved)  # dashboard.js hands it to the browser
+            say(said, f"{len(rows):,} rows that are shown here; everything: l2l export STORE OUT.csv")
+
+        button.on_click(self.lasting(save))
+        return Row(children=[button, said], sizing_mode="stretch_width", styles={"flex-wrap": "wrap"})
 
     def _named(self, text: str) -> Ids:
         """Read ids that anybody may have typed."""

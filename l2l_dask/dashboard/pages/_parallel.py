@@ -37,13 +37,13 @@ class Parallel:
             max_items=MOST_AXES,
             sizing_mode="stretch_width",
         )
-        common.when(self._chosen, "value", self._lay_out)
+        page.when(self._chosen, "value", self._lay_out)
         self._lines = ColumnDataSource({"id": [], "xs": [], "ys": [], "colour": [], "fitness": []})
         self._brushes = ColumnDataSource({"left": [], "right": [], "bottom": [], "top": []})
         self._ends = ColumnDataSource({"x": [], "y": [], "text": [], "offset": []})
         self._colours = LinearColorMapper(palette=theme.LINES, low=0.0, high=1.0)
         self._clear = Button(label="Clear ranges", width=120)
-        self._clear.on_click(self.clear)
+        self._clear.on_click(page.lasting(self.clear))
         self._said: Div = common.words()
         self.ranges: dict[int, tuple[float, float]] = {}
         self._held: Ids = np.empty(0, dtype=np.int64)  # in the ranges, when they were drawn
@@ -52,7 +52,7 @@ class Parallel:
         page.selection.join(self._lines)
         page.selection.listen(lambda _ids: self._tell())
         self._lay_out()
-        buttons = common.flow(self._clear, common.download(f"{page.store}-parallel.csv", self._table))
+        buttons = common.flow(self._clear, page.download("parallel", self._table))
         self.root = column(self._chosen, self._plot, buttons, self._said, sizing_mode="stretch_width")
 
     @property
@@ -86,7 +86,7 @@ class Parallel:
         plot.toolbar.active_drag = box
         plot.tools[1].renderers = [lines]
         common.hover(plot, lines, ("individual", "@id"), ("fitness", "@fitness"))
-        plot.on_event(SelectionGeometry, self._brush)
+        plot.on_event(SelectionGeometry, self._page.lasting(self._brush))
         return plot
 
     def _lay_out(self) -> None:

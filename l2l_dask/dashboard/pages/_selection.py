@@ -16,9 +16,16 @@ _NONE: Ids = np.empty(0, dtype=np.int64)
 
 
 class Selection:
-    """The individuals chosen on a page, by id: to choose some in one plot chooses them in all."""
+    """The individuals chosen on a page, by id: to choose some in one plot chooses them in all.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    holds
+        Tells whether ids still mean what they meant.
+    """
+
+    def __init__(self, holds: Callable[[], bool] = lambda: True) -> None:
+        self._holds = holds
         self.ids: Ids = _NONE
         self._sources: list[ColumnDataSource] = []
         self._listeners: list[Callable[[Ids], None]] = []
@@ -29,7 +36,7 @@ class Selection:
         self._sources.append(source)
 
         def chosen(attr: str, old: Any, new: list[int]) -> None:  # noqa: ARG001  (Bokeh asks for these names)
-            if not self._at_work:
+            if not self._at_work and self._holds():
                 self.choose(np.asarray(source.data["id"], dtype=np.int64)[new])
 
         source.selected.on_change("indices", chosen)

@@ -88,12 +88,12 @@ class Surface:
         self._before = ColumnDataSource({"x": [], "y": []})
         page.selection.join(self._now)
         for select in (self._x, self._y):
-            common.when(select, "value", self._make)
-        common.when(self._kind, "value", self._colour)
-        common.when(self._slider, "value", self._move)
+            page.when(select, "value", self._make)
+        page.when(self._kind, "value", self._colour)
+        page.when(self._slider, "value", self._move)
         common.when(self._play, "active", self._run)
         self._place = common.flow()
-        save = common.download(f"{page.store}-cells.csv", lambda: dict(self._cells.data))
+        save = page.download("cells", lambda: dict(self._cells.data))
         self.root = column(
             common.flow(self._x, self._y, self._kind, self._play, self._slider),
             self._place,

@@ -62,7 +62,7 @@ class Individuals(common.StorePage):
             self._problem,
             common.flow(self._before, self._number, self._after, self._renew, self._said),
             self._table,
-            common.download(f"{self.store}-individuals.csv", self._csv),
+            self.download("individuals", self._csv),
             self._details.root,
         ]
 
@@ -93,13 +93,13 @@ class Individuals(common.StorePage):
         self._before, self._after = Button(label="Before", width=90), Button(label="Next", width=90)
         self._number = Spinner(low=1, value=1, step=1, width=110)
         self._renew = Button(label="Renew", button_type="primary", width=160, visible=False)
-        self._before.on_click(lambda: self.turn(-1))
-        self._after.on_click(lambda: self.turn(1))
-        self._renew.on_click(self.show)
+        self._before.on_click(self.lasting(lambda: self.turn(-1)))
+        self._after.on_click(self.lasting(lambda: self.turn(1)))
+        self._renew.on_click(self.lasting(self.show))
         for model, name in ((self._filter, "value"), (self._sort, "value"), (self._descending, "active")):
-            common.when(model, name, self._first)
-        common.when(self._number, "value", self.show)
-        common.when(self._shown_columns, "value", self._lay_out)
+            self.when(model, name, self._first)
+        self.when(self._number, "value", self.show)
+        self.when(self._shown_columns, "value", self._lay_out)
 
     def _make_table(self) -> DataTable:
         return DataTable(

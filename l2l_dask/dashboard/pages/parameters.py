@@ -40,7 +40,7 @@ class Parameters(common.StorePage):
             title="Fitness", options=[(str(k), n) for k, n in enumerate(names)], value="0", width=220
         )
         self._objective.visible = len(names) > 1
-        common.when(self._objective, "value", self._show)
+        self.when(self._objective, "value", self._show)
         self._parallel = Parallel(self)
         return [self._parallel.root]
 
@@ -102,11 +102,11 @@ class Each:
         self._pages = -(-page.trajectory.space.dim // _AT_ONCE)
         self._number = Spinner(title=f"Page, of {self._pages}", low=1, high=self._pages, value=1, step=1, width=110)
         self._number.visible = self._pages > 1
-        common.when(self._number, "value", self.make)
+        page.when(self._number, "value", self.make)
         self._said = common.words()
         self._grid = column([], sizing_mode="stretch_width")
         self.sample = Sample(self._columns, page.selection, _MOST_DOTS)
-        save = common.download(f"{page.store}-parameters.csv", self._table)
+        save = page.download("parameters", self._table)
         self.root = column(self._number, self._said, self._grid, save, sizing_mode="stretch_width")
         self.make()
 
@@ -180,7 +180,7 @@ class Matters:
     def __init__(self, page: Parameters) -> None:
         self._page = page
         self._button = Button(label="Compute importance", width=180)
-        self._button.on_click(self.compute)
+        self._button.on_click(page.lasting(self.compute))
         self._said = common.words("Which parameters matter: a model is fitted on request, which takes some seconds.")
         self._bars = ColumnDataSource({"name": [], "mean": [], "low": [], "high": []})
         self._plot = common.plot("", "share of variance lost", "", height=360, y_range=FactorRange())
@@ -188,7 +188,7 @@ class Matters:
         self._plot.segment("low", "name", "high", "name", source=self._bars, color=common.BEST, line_width=3)
         common.hover(self._plot, bars, ("parameter", "@name"), ("importance", "@mean"))
         self._plot.visible = False
-        self._save = common.download(f"{page.store}-importance.csv", self._table)
+        self._save = page.download("importance", self._table)
         self._save.visible = False
         self.root = column(self._button, self._said, self._plot, self._save, sizing_mode="stretch_width")
         self.found: Importance | None = None

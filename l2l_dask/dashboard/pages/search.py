@@ -44,9 +44,9 @@ class Search(common.StorePage):
         self.selection.listen(lambda _ids: self.say_chosen(self._chosen))
         self.sample = Sample(self._columns, self.selection, self.most)
         self._place, self._below = (column([], sizing_mode="stretch_width") for _ in range(2))
-        common.when(self._objective, "value", self.make)
-        common.when(self._whole, "active", self.make)
-        common.when(self._over, "active", self._turn)
+        self.when(self._objective, "value", self.make)
+        self.when(self._whole, "active", self.make)
+        self.when(self._over, "active", self._turn)
         self._pareto: Pareto | None = None
         self.make()
         return [common.flow(self._objective, self._over, self._whole), self._said, self._place, self._chosen]
@@ -59,7 +59,7 @@ class Search(common.StorePage):
         self._plots += self._others()
         self._refresh_below()
         self._below.children = [common.flow(*self._plots[1:])]
-        save = common.download(f"{self.store}-search.csv", self._table)
+        save = self.download("search", self._table)
         return [self._below, save, *([self._pareto.root] if self._pareto else [])]
 
     @property
@@ -310,7 +310,7 @@ class Pareto:
         self._volume.line("number", "volume", source=self._steps, color=common.BEST, line_width=2.5)
         self._place = common.flow()
         heading = common.words("Pareto front", heading=True)
-        save = common.download(f"{page.store}-front.csv", self._table)
+        save = page.download("front", self._table)
         self.root = column(heading, self._said, self._place, save, sizing_mode="stretch_width")
 
     @property

@@ -30,7 +30,7 @@ class Workers(common.StorePage):
 
     def build(self) -> list[Any]:
         self._number = Spinner(title="Page of workers", low=1, high=1, value=1, step=1, width=130, visible=False)
-        common.when(self._number, "value", self._show_gantt)
+        self.when(self._number, "value", self._show_gantt)
         self._said, self._chosen = common.words(), common.words()
         self.selection.listen(lambda _ids: self.say_chosen(self._chosen))
         names = ("id", "worker", "left", "right", "seconds", "status", "colour")
@@ -46,8 +46,8 @@ class Workers(common.StorePage):
             self._number,
             self._place,
             column(
-                common.download(f"{self.store}-timeline.csv", self._table),
-                common.download(f"{self.store}-busy.csv", self._slices_table),
+                self.download("timeline", self._table),
+                self.download("busy", self._slices_table),
                 sizing_mode="stretch_width",
             ),
         ]
