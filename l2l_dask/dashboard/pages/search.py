@@ -15,7 +15,7 @@ from l2l_dask.dashboard.pages import _common as common
 from l2l_dask.dashboard.pages import _course as course
 from l2l_dask.dashboard.pages._axis import Axis
 from l2l_dask.dashboard.pages._selection import Sample
-from l2l_dask.evaluation import Ids, Status
+from l2l_dask.evaluation import FAILURES, Ids, Status
 from l2l_dask.trajectory import Trajectory
 
 _VECTORS = 2_000  # individuals, up to which pictures are saved as SVG
@@ -221,7 +221,7 @@ class Search(common.StorePage):
     def _say(self, best: Sequence[float]) -> None:
         t = self.trajectory
         done, counts = self.done, np.bincount(t.record["status"], minlength=len(Status)).tolist()
-        failed = sum(counts[s] for s in (Status.FAILED, Status.TIMED_OUT, Status.CRASHED))
+        failed = sum(counts[s] for s in FAILURES)
         value = f"; the best {self.axis.name} is {best[0]:.6g}" if best else ""
         ended = f"{len(t) - counts[Status.PENDING]:,} of {len(t):,} individuals have ended"
         common.say(self._said, f"{ended}, {done:,} with a fitness, {failed:,} failed{value}.")
