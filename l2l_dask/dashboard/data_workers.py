@@ -137,7 +137,8 @@ def gantt(t: Trajectory, per_worker: int = 50, most: int = 3000) -> Gantt:
     zero = began(t)
     shown = f"{of:,} evaluations" if len(ids) == of else f"the last {len(ids):,} of {of:,} evaluations shown"
     times = (t.record["started"][ids] - zero, finished[ids] - zero)
-    return Gantt(names, row, ids, *times, t.record["status"][ids], f"{shown}, of {len(names):,} worker{"s" * (len(names) != 1)}")
+    shown += f", of {len(names):,} worker{'s' * (len(names) != 1)}"
+    return Gantt(names, row, ids, *times, t.record["status"][ids], shown)
 
 
 @dataclass(frozen=True)
