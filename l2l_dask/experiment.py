@@ -303,7 +303,9 @@ class Experiment:
         extended = (evaluations or 0) > before or target is not None or wall_time is not None
         if found.state == "finished" and not extended and not retry_failed:
             return found
-        _warn_of_changes(found, plan, optimizee=optimizee, optimizer=optimizer)
+        replaced = [what for what, given in (("optimizee", optimizee), ("optimizer", optimizer)) if given is not None]
+        for change in description.changes(found.experiment, plan.folder, replaced):
+            _log.warning("%s: %s", store, change)
         moved = {} if cluster is None else config.cluster(cluster, Path.cwd())
         changed = plan.config.changed(**moved).changed(
             evaluations=before if evaluations is None else evaluations,
@@ -324,12 +326,6 @@ def _refuse_fewer(found: Trajectory, evaluations: int | None) -> None:
     if evaluations is not None and evaluations < searched:
         store = found.layout.root
         raise ConfigError(f"{store} has {searched} evaluations: expected at least as many, got {evaluations}")
-
-
-def _warn_of_changes(found: Trajectory, plan: Plan, **given: Any) -> None:
-    replaced = [what for what, other in given.items() if other is not None]
-    for change in description.changes(found.experiment, plan.folder, replaced):
-        _log.warning("%s: %s", found.layout.root, change)
 
 
 def _restored(found: Trajectory, optimizee: Any, optimizer: Any) -> Plan:

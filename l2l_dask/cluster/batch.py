@@ -139,11 +139,14 @@ class Workers:
         self._ended.set()
         self._wake.set()
         self._thread.join()
+        joined: set[str] = set()
+        with suppress(Exception):  # whatever became of the scheduler: this only tells whose output is of use
+            joined.update(self._workers())
         with self._lock:
             left = list(self._fleet.jobs.values())
             self._fleet.jobs.clear()
         jobs.cancel(self._profile, [job.id for job in left])
-        worked = {f"{job.name}{end}" for job in left if job.seen for end in ("-", ".")}
+        worked = {f"{job.name}{end}" for job in left if job.seen or job.name in joined for end in ("-", ".")}
         for log in self._folder.glob(f"{self._name}-*"):  # those of jobs that failed stay
             with suppress(OSError):
                 if log.name.startswith(tuple(worked)) or not log.stat().st_size:

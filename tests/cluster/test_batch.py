@@ -35,8 +35,11 @@ def slow(params, context):
 def cluster(tmp_path):
     with batch(PROFILE, 2, tmp_path / "jobs", offers={"GPU": 1}) as (client, workers):
         client.wait_for_workers(2, timeout=60)
+        workers.killed = []
         yield client, workers
-    assert not (tmp_path / "jobs").exists()  # neither keys nor the output of jobs that did well are left
+    # Neither keys nor the output of jobs that did well are left.
+    left = list((tmp_path / "jobs").glob("*"))
+    assert all(path.name.startswith(f"{name}-") for path in left for name in workers.killed or ["none"]), left
     assert not [p for p in psutil.process_iter() if workers._name in " ".join(_command(p))]
 
 
@@ -60,7 +63,9 @@ def test_its_workers_take_what_a_job_has_and_survive_the_loss_of_a_job(cluster, 
         store=tmp_path / "a.zarr", evaluations=400, seed=1,
     ).start(client)  # fmt: skip
     until(lambda: handle.progress and handle.progress.ended > 20)
-    os.killpg(int(workers.jobs[0].id.partition("-")[0]), signal.SIGKILL)
+    lost = workers.jobs[0]
+    workers.killed.append(lost.name)
+    os.killpg(int(lost.id.partition("-")[0]), signal.SIGKILL)
     ended = handle.wait(120)
     assert ended.counts() == {"total": 400, "done": 400} | {k: 0 for k in ended.counts() if k not in ("total", "done")}
     until(lambda: len(client.scheduler_info(n_workers=-1)["workers"]) == 2, max(1, 60 - (time.monotonic() - started)))

@@ -5,6 +5,7 @@ import shutil
 import time
 import zlib
 
+import numpy as np
 import pytest
 from playwright.sync_api import expect
 
@@ -336,10 +337,16 @@ def test_on_a_phone_no_fact_is_over_another_and_all_pages_are_in_the_navigation(
 @pytest.mark.parametrize("page", PAGES)
 def test_pictures_of_the_pages(serve, look, stores, tmp_path, page):
     """For the documentation, where ``L2L_SCREENSHOTS`` is set."""
-    stores.make(tmp_path / "search.zarr", 10_000, pending=200, rich=True, generation=100, curves=50, saved=50)
+    looks = {"pending": 200, "rich": True, "generation": 100, "curves": 50, "saved": 50}
+    known = load(stores.make(tmp_path / "search.zarr", 10_000, **looks)).record["finished"]
+    shutil.rmtree(tmp_path / "search.zarr")
+    since = stores.T0 + time.time() - np.nanmax(known)  # the last result came just now
+    stores.make(tmp_path / "search.zarr", 10_000, since=since, **looks)
     viewer = look(serve(tmp_path), height=1000, dark=page == "workers")
     viewer.open(f"{page}?store=search.zarr")
     viewer.see("of 10,000 evaluations")
+    if page == "parameters":
+        viewer.see("Two parameters")  # which comes last but one
     viewer.page.wait_for_load_state("networkidle")
     viewer.screenshot(page, tmp_path)
 

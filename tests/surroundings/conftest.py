@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 L2L = Path(sys.executable).with_name("l2l")  # not `python -m`, which puts the current folder first
 
 
