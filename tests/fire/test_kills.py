@@ -302,7 +302,7 @@ def check_nothing_lives_on(field):
     for process in field.started:
         process.kill()
         process.wait()
-    field.wait_until(lambda: not field.processes(), f"the end of {[p.cmdline() for p in field.processes()]}")
+    field.wait_until(lambda: not field.processes(), f"the end of {field.processes()}")
 
 
 def survive(field, victims, seed):
