@@ -5,7 +5,7 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(she
 	$(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(p))))
 EXTRAS ?= algorithms,arbor,gymnasium,jupyter,nest,netlogo,neuron,tvb,benchmarks,notebooks,dev
 CONSTRAINTS ?= constraints.txt
-JOBS ?= 2
+JOBS ?= 0
 DEMO_STORE := examples/runs/arbor-cell.zarr
 PACKAGES := l2l_dask optimizers optimizees
 
