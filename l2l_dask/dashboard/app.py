@@ -17,7 +17,7 @@ from bokeh.models import Column, Div
 
 from l2l_dask.dashboard import theme
 from l2l_dask.dashboard.followed import Followed, Stores
-from l2l_dask.dashboard.pages import PAGES, Page
+from l2l_dask.dashboard.pages import PAGES, StorePage
 from l2l_dask.dashboard.pages.experiments import Experiments
 from l2l_dask.dashboard.status import Status
 
@@ -61,7 +61,7 @@ class Viewer:
         ]
         self._name, self._arguments, self._stores = self._names[0], given, stores
         self._make = next(page for page in PAGES if page.slug == slug)
-        self._page: Page | None = None
+        self._page: StorePage | None = None
         self._is_drawn = False
         self._seen: list[_Seen] = []
         self._broken = ""
@@ -128,7 +128,7 @@ class Viewer:
         self._page = made  # without one, what was shown before is not to be fed another store
         self._holder.children = [made.root] if made is not None else []
 
-    def _made(self, shown: list[Followed]) -> Page | None:
+    def _made(self, shown: list[Followed]) -> StorePage | None:
         with _still(shown):
             self._seen = _seen(shown)
             try:
@@ -145,13 +145,13 @@ class Viewer:
         tick: Any = self.tick
         self._document.add_next_tick_callback(tick)
 
-    async def _add(self, shown: list[Followed], page: Page) -> None:
+    async def _add(self, shown: list[Followed], page: StorePage) -> None:
         """Make the next part of the page, in another thread."""
         part = await asyncio.get_running_loop().run_in_executor(None, self._more, shown, page)
         page.add(part)
         self._go_on()
 
-    def _more(self, shown: list[Followed], page: Page) -> list[Any]:
+    def _more(self, shown: list[Followed], page: StorePage) -> list[Any]:
         with _still(shown):
             if _which(_seen(shown)) != _which(self._seen):
                 return []  # another store: the next tick makes a new page
@@ -162,7 +162,7 @@ class Viewer:
                 self._fail(shown[0], error)
                 return []
 
-    def _renew(self, shown: list[Followed], page: Page, now: list[_Seen]) -> None:
+    def _renew(self, shown: list[Followed], page: StorePage, now: list[_Seen]) -> None:
         began = time.monotonic()
         with ExitStack() as still:
             for each in shown:

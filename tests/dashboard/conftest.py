@@ -1,35 +1,28 @@
 """Servers, and a browser to look at them."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 
-
-def _sibling(name):
-    """Import a module of this folder, which is no package."""
-    full = f"l2l_dashboard_tests_{name}"
-    if full not in sys.modules:
-        spec = importlib.util.spec_from_file_location(full, Path(__file__).parent / f"{name}.py")
-        sys.modules[full] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[full])
-    return sys.modules[full]
-
-
-browser = _sibling("browser")
-
-
-@pytest.fixture(scope="session")
-def sibling():
-    """Import a module of this folder: ``sibling("browser")``."""
-    return _sibling
+from . import browser
+from . import stores as _stores
 
 
 @pytest.fixture(scope="session")
 def stores():
     """The module that makes synthetic stores."""
-    return _sibling("stores")
+    return _stores
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """Make a store that all tests of a file look at: ``kept(name, n, **options)`` returns its path."""
+    folder, known = tmp_path_factory.mktemp("kept"), {}
+
+    def kept(name, n, **options):
+        if name not in known:
+            known[name] = _stores.make(folder / f"{name}.zarr", n, **options)
+        return known[name]
+
+    return kept
 
 
 def _servers():

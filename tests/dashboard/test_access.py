@@ -1,16 +1,13 @@
 """Who may see the dashboard: who holds its token, from its own pages."""
 
-import asyncio
 import shlex
 import signal
-import urllib.error
-import urllib.request
 
 import pytest
-from tornado.httpclient import HTTPClientError, HTTPRequest
-from tornado.websocket import websocket_connect
 
 from l2l_dask.cli.dashboard import tunnel
+
+from .asking import cookie, get, websocket
 
 PLACES = ("", "search?store=a.zarr", "static/js/bokeh.min.js", "own/dashboard.js", "metadata", "nowhere", "search/ws")
 
@@ -25,40 +22,6 @@ def folder(tmp_path_factory, stores):
 @pytest.fixture(scope="module")
 def served(folder, serving):
     return serving(folder)
-
-
-class _Stay(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_):
-        return None
-
-
-def get(url, **headers):
-    """Return status, headers and text, whatever they are, without following a redirection."""
-    request = urllib.request.Request(url, headers=headers)
-    try:
-        with urllib.request.build_opener(_Stay, urllib.request.ProxyHandler({})).open(request, timeout=10) as answer:
-            return answer.status, answer.headers, answer.read().decode("utf-8", "replace")
-    except urllib.error.HTTPError as error:
-        return error.code, error.headers, error.read().decode("utf-8", "replace")
-
-
-def cookie(served):
-    return get(served.link)[1]["Set-Cookie"].partition(";")[0]
-
-
-def websocket(served, **headers):
-    """Try to open a websocket; return the HTTP status of the answer."""
-
-    async def attempt():
-        request = HTTPRequest(f"ws://{served.host}/search/ws", headers=headers)
-        try:
-            connection = await websocket_connect(request, subprotocols=["bokeh", "no-session"])
-        except HTTPClientError as error:
-            return error.code
-        connection.close()
-        return 101
-
-    return asyncio.run(attempt())
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -87,18 +50,18 @@ def test_the_cookie_of_one_server_does_not_open_another(served, serve, folder):
 
 
 def test_a_websocket_without_the_cookie_is_refused(served):
-    assert websocket(served) == 403
-    assert websocket(served, Origin=f"http://{served.host}") == 403
-    assert websocket(served, Origin=f"http://{served.host}", Cookie="l2l-0=1") == 403
+    assert websocket(served, "search") == 403
+    assert websocket(served, "search", Origin=f"http://{served.host}") == 403
+    assert websocket(served, "search", Origin=f"http://{served.host}", Cookie="l2l-0=1") == 403
 
 
 def test_a_websocket_is_for_pages_of_this_server_alone_under_whatever_name_it_was_opened(served):
     let_in = cookie(served)
     for name in (served.host, "localhost:9999", "127.0.0.1:9999", "tunnelled.example"):
-        assert websocket(served, Host=name, Origin=f"http://{name}", Cookie=let_in) == 101
+        assert websocket(served, "search", Host=name, Origin=f"http://{name}", Cookie=let_in) == 101
     for origin in ("http://evil.example", "http://localhost:1", "null", f"http://{served.host}.evil.example"):
-        assert websocket(served, Origin=origin, Cookie=let_in) == 403
-    assert websocket(served, Cookie=let_in) == 403
+        assert websocket(served, "search", Origin=origin, Cookie=let_in) == 403
+    assert websocket(served, "search", Cookie=let_in) == 403
 
 
 def test_without_a_token_names_that_only_lead_here_are_refused(serve, folder):
@@ -112,8 +75,8 @@ def test_a_name_or_an_origin_that_is_none_is_refused_as_a_wrong_one_is(serve, fo
     served, free = serve(folder), serve(folder, "--no-token")
     let_in = cookie(served)
     for odd in ("[", "[::1", "localhost]", "[v1.x", "[x]"):
-        assert websocket(served, Origin=f"http://{odd}", Cookie=let_in) == 403
-        assert websocket(free, Origin=f"http://{odd}") == 403
+        assert websocket(served, "search", Origin=f"http://{odd}", Cookie=let_in) == 403
+        assert websocket(free, "search", Origin=f"http://{odd}") == 403
         assert get(free.base, Host=odd)[0] in (400, 403)
         assert get(served.base, Host=odd, Cookie=let_in)[0] in (200, 400)
     assert "Traceback" not in served.close() + free.close()

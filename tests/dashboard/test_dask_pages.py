@@ -7,18 +7,15 @@ import signal
 import socket
 import ssl
 import time
-import urllib.error
-import urllib.request
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tornado.httpclient import HTTPClientError, HTTPRequest
-from tornado.websocket import websocket_connect
 
 from l2l_dask.cluster import tls
 from l2l_dask.service.place import read
 from tests.conftest import Cli
 from tests.service.site import Site
+
+from .asking import cookie, get, run, websocket
 
 LOADED = ("dask/status", "dask/statics/css/base.css", "dask/info/main/logs.html", "statics/js/sortable.min.js")
 PLACES = ("dask", "dask/", *LOADED, "dask/status/ws")
@@ -30,12 +27,6 @@ def until(condition, seconds=60.0):
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.05)
-
-
-def run(coroutine):
-    """Run it in a thread: the browser's loop is at work in this one."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, coroutine).result()
 
 
 @pytest.fixture
@@ -67,41 +58,6 @@ def site(tmp_path_factory):
 @pytest.fixture(scope="module")
 def served(site, serving):
     return serving(site.root)
-
-
-class _Stay(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_):
-        return None
-
-
-def get(url, context=None, **headers):
-    """Return status, headers and text, whatever they are, without following a redirection."""
-    request = urllib.request.Request(url, headers=headers)
-    handlers = [_Stay, urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)]
-    try:
-        with urllib.request.build_opener(*handlers).open(request, timeout=30) as answer:
-            return answer.status, answer.headers, answer.read().decode("utf-8", "replace")
-    except urllib.error.HTTPError as error:
-        return error.code, error.headers, error.read().decode("utf-8", "replace")
-
-
-def cookie(served):
-    return get(served.link)[1]["Set-Cookie"].partition(";")[0]
-
-
-def websocket(served, **headers):
-    """Try to open a websocket; return the HTTP status of the answer."""
-
-    async def attempt():
-        request = HTTPRequest(f"ws://{served.host}/dask/status/ws", headers=headers)
-        try:
-            connection = await websocket_connect(request, subprotocols=["bokeh", "no-session"])
-        except HTTPClientError as error:
-            return error.code
-        connection.close()
-        return 101
-
-    return run(attempt())
 
 
 def connection(site):
@@ -154,11 +110,11 @@ def test_without_the_token_there_is_nothing_of_dask_either(served, place):
 
 def test_its_websocket_is_for_pages_of_the_same_server_with_the_cookie_alone(served):
     let_in, own = cookie(served), f"http://{served.host}"
-    assert websocket(served, Origin=own, Cookie=let_in) == 101
-    assert websocket(served) == websocket(served, Origin=own) == 403
+    assert websocket(served, "dask/status", Origin=own, Cookie=let_in) == 101
+    assert websocket(served, "dask/status") == websocket(served, "dask/status", Origin=own) == 403
     for origin in ("http://evil.example", "http://localhost:1", "null"):
-        assert websocket(served, Origin=origin, Cookie=let_in) == 403
-    assert websocket(served, Cookie=let_in) == 403
+        assert websocket(served, "dask/status", Origin=origin, Cookie=let_in) == 403
+    assert websocket(served, "dask/status", Cookie=let_in) == 403
 
 
 def test_its_pages_may_load_from_this_server_alone_and_bring_no_header_of_dask_s_own(served):
@@ -270,7 +226,7 @@ def test_a_service_that_ends_is_killed_or_starts_anew_is_told_and_found_again(ne
     assert (status, has_link()) == (502, False)
     assert "Traceback" not in text
     assert "is gone" in text
-    assert websocket(served, Origin=f"http://{served.host}", **let_in) == 502
+    assert websocket(served, "dask/status", Origin=f"http://{served.host}", **let_in) == 502
 
     site.start()
     assert shows()

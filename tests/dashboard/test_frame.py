@@ -16,6 +16,8 @@ from l2l_dask.dashboard.pages import PAGES
 from l2l_dask.errors import ConfigError
 from l2l_dask.notebook import frame
 
+from .asking import get, websocket
+
 FREE = """\
 from l2l_dask import Experiment, Real, Space, minimize
 
@@ -25,12 +27,6 @@ def search(store):
         store=store, evaluations=3000, cluster="serial",
     )
 """
-
-
-@pytest.fixture(scope="module")
-def access(sibling):
-    """What asks a server."""
-    return sibling("test_access")
 
 
 def test_outside_of_a_notebook_it_is_a_line_and_nothing_is_served(tmp_path):
@@ -63,50 +59,50 @@ def address(tmp_path, stores):
     frame.close()
 
 
-def test_a_frame_is_for_who_knows_its_address_from_pages_of_this_machine(address, access):
-    status, headers, _ = access.get(address)
+def test_a_frame_is_for_who_knows_its_address_from_pages_of_this_machine(address):
+    status, headers, _ = get(address)
     assert (status, headers["Set-Cookie"], headers["X-Frame-Options"]) == (200, None, None)
     ancestors = headers["Content-Security-Policy"].partition("frame-ancestors ")[2].split()
     assert ancestors[0] == "'self'"
     assert all(re.fullmatch(r"https?://(localhost|127\.0\.0\.1):\*", each) for each in ancestors[1:])
     for known in ("", "?token=", f"{'x' * 43}/"):
-        status, _, text = access.get(re.sub(r"[^/]{43}/", known, address))
+        status, _, text = get(re.sub(r"[^/]{43}/", known, address))
         assert status == 403
         assert "show()" in text
     token = re.search(r"[^/]{43}", address)[0]
-    assert access.get(address.replace(f"{token}/", "") + f"&token={token}")[0] == 403
-    assert access.get(address, Origin="http://evil.example")[1]["Access-Control-Allow-Origin"] is None
+    assert get(address.replace(f"{token}/", "") + f"&token={token}")[0] == 403
+    assert get(address, Origin="http://evil.example")[1]["Access-Control-Allow-Origin"] is None
 
 
-def test_a_frame_opens_websockets_behind_any_proxy_for_who_knows_its_address(address, access):
+def test_a_frame_opens_websockets_behind_any_proxy_for_who_knows_its_address(address):
     token, host = re.search(r"[^/]{43}", address)[0], urlsplit(address).netloc
     proxied = {"Host": "localhost", "Origin": "https://hub.example"}
-    assert access.websocket(SimpleNamespace(host=f"{host}/{token}"), **proxied) == 101
-    assert access.websocket(SimpleNamespace(host=host), **proxied) == 403
-    assert access.websocket(SimpleNamespace(host=f"{host}/{'x' * 43}"), **proxied) == 403
+    assert websocket(SimpleNamespace(host=f"{host}/{token}"), "search", **proxied) == 101
+    assert websocket(SimpleNamespace(host=host), "search", **proxied) == 403
+    assert websocket(SimpleNamespace(host=f"{host}/{'x' * 43}"), "search", **proxied) == 403
 
 
-def test_a_kernel_has_one_server_for_what_it_showed_and_no_more(address, access, tmp_path, stores):
-    assert access.get(address)[0] == 200
-    assert access.get(address.replace("a.zarr", "b.zarr"))[0] == 404
+def test_a_kernel_has_one_server_for_what_it_showed_and_no_more(address, tmp_path, stores):
+    assert get(address)[0] == 200
+    assert get(address.replace("a.zarr", "b.zarr"))[0] == 404
     html = frame.View("line", tmp_path / "b.zarr", "individuals")._repr_html_()
     other = unescape(re.search("src='([^']*)'", html)[1])
     assert other.partition("individuals")[0] == address.partition("search")[0]
-    assert access.get(other)[0] == 200
+    assert get(other)[0] == 200
 
 
-def test_a_server_that_was_killed_is_started_again(address, access, tmp_path):
+def test_a_server_that_was_killed_is_started_again(address, tmp_path):
     (beside,) = [child for child in psutil.Process().children() if "l2l_dask.cli.beside" in child.cmdline()]
     beside.kill()
     beside.wait(10)
     html = frame.View("line", tmp_path / "a.zarr")._repr_html_()
     again = unescape(re.search("src='([^']*)'", html)[1])
     assert again != address
-    assert access.get(again)[0] == 200
+    assert get(again)[0] == 200
 
 
-def test_a_server_that_is_closed_is_gone(address, access):
-    assert access.get(address)[0] == 200
+def test_a_server_that_is_closed_is_gone(address):
+    assert get(address)[0] == 200
     frame.close()
     with pytest.raises(urllib.error.URLError):
-        access.get(address)
+        get(address)

@@ -9,6 +9,9 @@ import pytest
 
 from l2l_dask.notebook import jupyter
 
+from . import browser
+from .jupyter import Lab
+
 nbformat = pytest.importorskip("nbformat", reason="needs the extra l2l-dask[notebooks]")
 nbclient = pytest.importorskip("nbclient", reason="needs the extra l2l-dask[notebooks]")
 pytest.importorskip("jupyterlab", reason="needs the extra l2l-dask[dev]")
@@ -48,12 +51,12 @@ COUNT = """() => +(Bokeh.documents[0]?.get_model_by_name("status")?.children[0].
 
 
 @pytest.fixture
-def lab(sibling, tmp_path):
+def lab(tmp_path):
     """Start a JupyterLab: ``lab(proxy=True)``; nothing that it started outlives the test."""
     started = []
 
     def start(**options):
-        started.append(sibling("jupyter").Lab(tmp_path, **options))
+        started.append(Lab(tmp_path, **options))
         return started[-1]
 
     yield start
@@ -97,13 +100,13 @@ class Notebook:
 
 
 @pytest.fixture
-def look(chromium, sibling):
+def look(chromium):
     """Open a notebook in a browser: ``look(lab.base, address)``."""
     contexts, opened = [], []
 
     def look(base, address):
         contexts.append(chromium.new_context(viewport={"width": 1280, "height": 1010}))
-        opened.append(Notebook(contexts[-1].new_page(), base, sibling("browser").DRAWN))
+        opened.append(Notebook(contexts[-1].new_page(), base, browser.DRAWN))
         opened[-1].open(address)
         return opened[-1]
 
@@ -119,7 +122,7 @@ def grows(shown):
     shown.wait_for_function(f"() => ({COUNT})() > {first} + 10")
 
 
-def test_jupyterlab_shows_plots_that_grow_by_its_own_address_alone(lab, look, sibling, alive, wait_until, tmp_path):
+def test_jupyterlab_shows_plots_that_grow_by_its_own_address_alone(lab, look, alive, wait_until, tmp_path):
     served = lab(proxy=True)
     cells = BEGIN, SHOW.format(page=""), "ended = handle.wait()"
     notebook = look(served.base, served.write("show.ipynb", *cells))
@@ -130,7 +133,7 @@ def test_jupyterlab_shows_plots_that_grow_by_its_own_address_alone(lab, look, si
     for known in ("", f"{'x' * 43}/"):
         assert notebook.page.request.get(re.sub(r"[^/]{43}/", known, shown.url)).status == 403
 
-    picture(notebook, shown, sibling("browser"), tmp_path)
+    picture(notebook, shown, browser, tmp_path)
     shown.get_by_role("link", name="Parameters").click()
     shown.wait_for_url("**/parameters?store=runs/run.zarr")
     grows(shown)

@@ -1,6 +1,7 @@
 """What the pages about one experiment show, without a server: their models, made from synthetic stores."""
 
 import re
+from dataclasses import replace
 from urllib.parse import unquote
 
 import numpy as np
@@ -16,45 +17,24 @@ from l2l_dask.dashboard.pages import PAGES, Individuals, Parameters, Search, Wor
 from l2l_dask.dashboard.pages._axis import Axis
 from l2l_dask.dashboard.pages._common import is_logarithmic
 from l2l_dask.dashboard.pages._surface import _SMOOTH
+from l2l_dask.dashboard.plots import Still
 from l2l_dask.errors import ConfigError
 from l2l_dask.evaluation import Status
 from l2l_dask.pareto import non_dominated
 from l2l_dask.trajectory import load
 
 
-class Still:
-    """A store that nobody follows: each ``see`` reads it again."""
-
-    def __init__(self, store):
-        self.store, self.name, self.problem = store, store.name, ""
-        self.incarnation, self.version, self.underway = 1, 0, []
-        self.see(load(store))
+class Seen(Still):
+    """A store of which tests show what they like."""
 
     def see(self, trajectory):
-        self.trajectory, self._shared = trajectory, {}
+        self._trajectory = trajectory
         self.version += 1
-
-    def once(self, function, *arguments):
-        key = function, arguments
-        if key not in self._shared:
-            self._shared[key] = function(self.trajectory, *arguments)
-        return self._shared[key]
-
-
-def _with(t, record):
-    return type(t)(t.layout, t.experiment, t.space, t.objectives, record, t.state, t.details)
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, stores):
-    folder, known = tmp_path_factory.mktemp("made"), {}
-
-    def made(name="a", n=500, **options):
-        if name not in known:
-            known[name] = stores.make(folder / f"{name}.zarr", n, **options)
-        return Still(known[name])
-
-    return made
+def made(kept):
+    return lambda name="a", n=500, **options: Seen(load(kept(name, n, **options)))
 
 
 def models(page, kind):
@@ -81,7 +61,7 @@ def saved(row):
 def test_a_page_shows_a_search_that_has_hardly_begun(made, page, n):
     followed = made("few", 10, objectives=2, generation=5)
     whole = followed.trajectory
-    followed.see(_with(whole, type(whole.record)({k: v[:n] for k, v in whole.record.columns.items()})))
+    followed.see(replace(whole, record=type(whole.record)({k: v[:n] for k, v in whole.record.columns.items()})))
     shown = page(followed, {})
     followed.see(whole)
     shown.update()
@@ -130,7 +110,7 @@ def test_the_course_of_a_search_is_the_same_taken_in_parts_and_at_once(made):
     whole, parts = _course.Course(2), _course.Course(2)
     whole.follow(t)
     for n in (700, 1500, 1501, 3000):
-        parts.follow(_with(t, type(t.record)({k: v[:n] for k, v in t.record.columns.items()})))
+        parts.follow(replace(t, record=type(t.record)({k: v[:n] for k, v in t.record.columns.items()})))
     assert parts.ended == whole.ended == 3000
     assert sorted(parts.number.tolist()) == list(range(1, 3001))
     for a, b in zip(parts.best, whole.best, strict=True):
@@ -256,7 +236,9 @@ def test_the_importance_finds_the_parameter_that_matters_and_says_what_it_is_bas
 
 def of_rows(t, n, **columns):
     """Return the first rows of a trajectory, with other columns."""
-    return _with(t, type(t.record)({name: values[:n] for name, values in (t.record.columns | columns).items()}))
+    return replace(
+        t, record=type(t.record)({name: values[:n] for name, values in (t.record.columns | columns).items()})
+    )
 
 
 @pytest.mark.parametrize("page", [Search, Parameters])

@@ -10,9 +10,9 @@ from bokeh.models import Button, ColorBar, ColumnDataSource, PlainText, Select, 
 
 from l2l_dask import Categorical, Objectives, Real, Space, maximize, minimize
 from l2l_dask.dashboard import theme
-from l2l_dask.dashboard.followed import Followed
 from l2l_dask.dashboard.pages import PAGES, Individuals, Parameters, Search, Workers
 from l2l_dask.dashboard.pages._axis import Axis
+from l2l_dask.dashboard.plots import Still
 from l2l_dask.evaluation import Status
 from l2l_dask.trajectory import load
 
@@ -25,30 +25,23 @@ DECADES = 1e5 * 10 ** (4 * AWAY[:, None] * _rng.random((N, 2)))
 FAR[:, 1], DECADES[:, 1] = 3000 - FAR[:, 1], 1e14 / DECADES[:, 1]  # the second is maximised
 
 
-class Growing(Followed):
+class Growing(Still):
     """A store, of which some rows are to be seen, with other columns."""
 
     def __init__(self, store):
-        super().__init__(store, store.name)
-        self.whole = load(store)
+        super().__init__(load(store))
+        self.whole = self.trajectory
 
     def see(self, n, **columns):
         t = self.whole
         rows = type(t.record)({name: values[:n] for name, values in (t.record.columns | columns).items()})
-        self._trajectory = type(t)(t.layout, t.experiment, t.space, t.objectives, rows, t.state, t.details)
+        self._trajectory = replace(t, record=rows)
         self.version += 1
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, stores):
-    folder, known = tmp_path_factory.mktemp("made"), {}
-
-    def made(name="a", n=500, **options):
-        if name not in known:
-            known[name] = stores.make(folder / f"{name}.zarr", n, **options)
-        return Growing(known[name])
-
-    return made
+def made(kept):
+    return lambda name="a", n=500, **options: Growing(kept(name, n, **options))
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 
 import pytest
 from PIL import Image
@@ -10,6 +9,8 @@ from PIL import Image
 from l2l_dask import Categorical, Real, Space
 from l2l_dask.dashboard import plots, report
 from l2l_dask.trajectory import load
+
+from . import browser
 
 MOST_BYTES = 300_000  # of a picture
 
@@ -52,13 +53,13 @@ def written(tmp_path, stores, monkeypatch):
 
 
 @pytest.fixture
-def opened(chromium, browser_module):
+def opened(chromium):
     """Open a file in a tab: ``opened(path)``; a test fails if it asked for anything, or anything went wrong in it."""
     contexts, viewers = [], []
 
     def opened(path, *, width=1100, offline=True):
         contexts.append(chromium.new_context(viewport={"width": width, "height": 900}, offline=offline))
-        viewers.append(browser_module.Viewer(contexts[-1], path.as_uri()))
+        viewers.append(browser.Viewer(contexts[-1], path.as_uri()))
         viewers[-1].visit()
         viewers[-1].page.wait_for_function(READY)
         return viewers[-1].page
@@ -67,11 +68,6 @@ def opened(chromium, browser_module):
     for context in contexts:
         context.close()
     assert [problem for viewer in viewers for problem in viewer.problems] == []
-
-
-@pytest.fixture(scope="session")
-def browser_module():
-    return sys.modules["l2l_dashboard_tests_browser"]
 
 
 def test_it_opens_from_a_file_and_draws_every_figure_with_its_caption(written, opened):
@@ -152,9 +148,9 @@ def test_a_phone_can_show_it(written, opened):
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
 
 
-def test_a_picture_of_it_for_the_documentation(written, opened, tmp_path, browser_module):
+def test_a_picture_of_it_for_the_documentation(written, opened, tmp_path):
     page = opened(written(1500, "search", objectives=2, generation=50, saved=1, seed=5), width=1000)
-    to = browser_module.IMAGES if os.environ.get("L2L_SCREENSHOTS") else tmp_path
+    to = browser.IMAGES if os.environ.get("L2L_SCREENSHOTS") else tmp_path
     page.locator("section", has_text="Pareto front").screenshot(path=to / "report-front.png")
     with Image.open(to / "report-front.png") as image:
         image.convert("RGB").quantize(64).save(to / "report-front.png", optimize=True)

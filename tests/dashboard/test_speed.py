@@ -18,6 +18,8 @@ from l2l_dask.dashboard.followed import Followed
 from l2l_dask.dashboard.pages import PAGES
 from l2l_dask.trajectory import load
 
+from .browser import DRAWN
+
 SIZES = (10, 10_000, 1_000_000)
 NEW, UPDATES = 1_000, 4
 SLUGS = tuple(page.slug for page in PAGES)
@@ -34,11 +36,6 @@ def folder(tmp_path_factory, stores):
 @pytest.fixture(scope="module")
 def served(folder, serving):
     return serving(folder)
-
-
-@pytest.fixture(scope="module")
-def drawn(sibling):
-    return sibling("browser").DRAWN
 
 
 class Growing(Followed):
@@ -121,13 +118,13 @@ const chosen = source => source.selected.indices.length > 0;
 
 
 @pytest.mark.slow
-def test_ten_viewers_of_a_million_take_less_than_a_gigabyte(served, listed, drawn):
+def test_ten_viewers_of_a_million_take_less_than_a_gigabyte(served, listed):
     tabs = [listed.page.context.new_page() for _ in range(10)]
     for tab, page in zip(tabs, SLUGS * 3, strict=False):
         tab.goto(f"{served.base}{page}?store=1000000.zarr", wait_until="commit")
     for tab in tabs:
         expect(tab.get_by_text("1,000,000 of 1,000,000 evaluations")).to_be_visible(timeout=60_000)
-        tab.wait_for_function(drawn, timeout=60_000)
+        tab.wait_for_function(DRAWN, timeout=60_000)
     memory = psutil.Process(served.process.pid).memory_info().rss
     print(f"the server takes {memory / 1e6:.0f} MB")
     assert memory < 1e9

@@ -1,6 +1,7 @@
 """What is made of times: who waited, who was there, and how fast it goes; from times that were set down by hand."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def timed(tmp_path, stores):
             "status": np.where(np.isnan(finished), Status.PENDING, Status.DONE).astype(np.int8),
         }
         details = {**t.details, "evaluations": 2 * len(rows)}
-        return type(t)(t.layout, t.experiment, t.space, t.objectives, Record(columns), state, details)
+        return replace(t, record=Record(columns), state=state, details=details)
 
     return timed
 
@@ -99,7 +100,6 @@ def test_what_neither_runs_nor_has_ended_has_no_rate(timed, state):
 def test_importance_is_right_where_many_have_the_same_fitness(tmp_path, stores):
     t = load(stores.make(tmp_path / "a.zarr", 600, failures=0.0))
     fitness = np.where(t.record["x"][:, 1] > 0.5, 1.0, 0.0)[:, None]
-    record = Record(dict(t.record.columns) | {"fitness": fitness})
-    found = importance(type(t)(t.layout, t.experiment, t.space, t.objectives, record, t.state, t.details))
+    found = importance(replace(t, record=Record(dict(t.record.columns) | {"fitness": fitness})))
     assert found.names[0] == t.space.labels[1]
     assert found.score > 0.95

@@ -196,20 +196,32 @@ def n_done(trajectory: Trajectory) -> int:
 
 
 class StorePage:
-    """A page about one store.
+    """A page about one store, for one viewer; made on a thread of its own.
 
     Parameters
     ----------
+    followed
+        The store: it can be read at this moment, and ``followed.trajectory`` may have no rows yet.
     arguments
-        Of the address: ``id``, individuals that are chosen at first, with commas between them.
+        Of the address, which anybody may have typed: ``id``, individuals that are chosen at first, with commas
+        between them.
     others
-        More stores, to compare with.
+        More stores that can be read, to compare with.
     at_once
-        Whether to make all of it; else :meth:`more` makes what comes later.
+        Whether to make all of it; else what a browser shows first, and :meth:`more` makes the rest.
+
+    Attributes
+    ----------
+    title
+        In the navigation.
+    slug
+        In its address, ``/SLUG?store=NAME``.
+    root
+        The Bokeh model that holds everything.
     """
 
-    title: ClassVar[str] = ""
-    slug: ClassVar[str] = ""
+    title: ClassVar[str]
+    slug: ClassVar[str]
 
     def __init__(
         self,
@@ -336,7 +348,7 @@ class StorePage:
         return not self._later
 
     def more(self) -> list[Any]:
-        """Make the next part."""
+        """Make the next part, on a thread of its own too."""
         return self._later.pop(0)()
 
     def add(self, part: list[Any]) -> None:
@@ -344,8 +356,13 @@ class StorePage:
         self.root.children = [*self.root.children, *part]
 
     def update(self) -> None:
-        """Bring them up to date, once all are made."""
+        """Show what changed since the last call, or since the page was made: ``followed.trajectory`` is the new one.
+
+        Called once all is made, when there is something new alone, at most twice a second, on the server's only
+        thread: with a million rows it must take less than 300 ms. What several viewers need is best computed by
+        ``followed.once(function, *arguments)``. If the store is replaced by another, a new page is made instead.
+        """
         raise NotImplementedError
 
     def tick(self) -> None:
-        """Show what changes with the time alone."""
+        """Show what changes with the time alone: called twice a second, and quick."""
