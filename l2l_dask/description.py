@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import chdir
 from copy import copy, deepcopy
 from dataclasses import dataclass, replace
@@ -305,11 +305,17 @@ def reference(thing: Any) -> str | None:
     return thing if isinstance(thing, str) else (shipping.importable(thing) or None)
 
 
-def changes(experiment: Mapping[str, Any], folder: Path, replaced: Collection[str]) -> list[str]:
-    """Say which of the user's files are not what they were when a store was created, but for what was replaced."""
+def changes(experiment: Mapping[str, Any], folder: Path, instead: Mapping[str, Any]) -> list[str]:
+    """Say which of the user's files are not what they were when a store was created.
+
+    Parameters
+    ----------
+    instead
+        By ``"optimizee"`` and ``"optimizer"``, what takes the recorded one's place, of which nothing is said; or None.
+    """
     said = []
     for what, digests in experiment.get("sources", {}).items():
-        changed = [] if what in replaced else sources.changed(digests, folder)
+        changed = [] if instead.get(what) is not None else sources.changed(digests, folder)
         if changed:
             said.append(
                 f"{', '.join(changed)} of the {what} changed since this search began: it goes on with the new code "

@@ -303,7 +303,8 @@ class Experiment:
         extended = (evaluations or 0) > before or target is not None or wall_time is not None
         if found.state == "finished" and not extended and not retry_failed:
             return found
-        for change in description.changes(found.experiment, plan.folder, _given_names(optimizee, optimizer)):
+        instead = {"optimizee": optimizee, "optimizer": optimizer}
+        for change in description.changes(found.experiment, plan.folder, instead):
             _log.warning("%s: %s", store, change)
         moved = {} if cluster is None else config.cluster(cluster, Path.cwd())
         changed = plan.config.changed(**moved).changed(
@@ -318,10 +319,6 @@ class Experiment:
         plan = replace(plan, config=changed)
         with shown(plan.store, on_progress) as note:
             return drive(plan, client, trust=trust_record, retry_failed=retry_failed, on_progress=note)
-
-
-def _given_names(optimizee: Any, optimizer: Any) -> list[str]:
-    return [name for name, given in (("optimizee", optimizee), ("optimizer", optimizer)) if given is not None]
 
 
 def _refuse_fewer(found: Trajectory, evaluations: int | None) -> None:

@@ -28,11 +28,16 @@ _ORDERLY = (Status.running, Status.paused)
 
 
 class _Need(NamedTuple):
-    """What an evaluation of an experiment may need, the number of that word, and when it was last said."""
+    """What one time of an evaluation may need, the number of that word, how many times it is, and when it was said."""
 
     number: int
-    seconds: float
+    each: float
+    repeats: int
     at: float
+
+    @property
+    def seconds(self) -> float:
+        return self.each * self.repeats
 
 
 class Post:
@@ -73,13 +78,13 @@ class Post:
         self._cuts.pop(name, None)
         self._needs.pop(name, None)
 
-    def expect(self, name: str, number: int, seconds: float) -> float:
-        """Take word of what an evaluation of an experiment may need, and return the newest word."""
+    def expect(self, name: str, number: int, each: float, repeats: int) -> float:
+        """Take word of what one time of an evaluation may need; return what all need, by the newest word."""
         known = self._needs.get(name)
         if known is not None and number < known.number:
-            number, seconds = known.number, known.seconds
-        self._needs[name] = _Need(number, seconds, time.time())
-        return seconds
+            number, each = known.number, known.each
+        self._needs[name] = need = _Need(number, each, repeats, time.time())
+        return need.seconds
 
     def may_begin(self, needs: float) -> bool:
         """Tell whether an evaluation may begin that may need so many seconds."""

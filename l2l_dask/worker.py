@@ -22,7 +22,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-from distributed import Reschedule, Worker, WorkerPlugin, get_worker, secede
+from distributed import Reschedule, Worker, WorkerPlugin, get_worker
 from tornado.ioloop import PeriodicCallback
 
 from l2l_dask.child import Payload
@@ -34,7 +34,6 @@ from l2l_dask.underway import LONG, Runs
 
 _PACE = 0.05  # seconds between two messages with reports: what comes meanwhile travels together
 _TOLD = 0.2  # seconds in which a message reaches the scheduler, whatever happens to this worker then
-_AGAIN = 1.0  # seconds for which this worker keeps what it cannot begin: Dask may send it right back
 _DEVICES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
 
@@ -70,6 +69,10 @@ class CutError(Exception):
     def __init__(self, seconds: float, whole: float, fresh: bool) -> None:
         super().__init__(seconds, whole, fresh)
         self.seconds, self.whole, self.fresh = seconds, whole, fresh
+
+
+class ElsewhereError(Exception):
+    """An evaluation could not begin on a worker that goes on with those of other experiments."""
 
 
 class EvaluationPlugin(WorkerPlugin):
@@ -168,11 +171,13 @@ class EvaluationPlugin(WorkerPlugin):
         Raises
         ------
         Reschedule
-            If another worker is to do it: this one would come to its end before, or is leaving.
+            If another worker is to do it: this one is leaving.
+        ElsewhereError
+            If this one would come to its end before, but others' evaluations would not.
         CutError
             If it was ended because this worker came to its end.
         """
-        needs = self._post.expect(self.name, terms.number, terms.needs) * max(c.repeats for c in candidates)
+        needs = self._post.expect(self.name, terms.number, terms.needs, max(c.repeats for c in candidates))
         if not self._post.gate.enter(alone=terms.alone):
             raise Reschedule
         try:
@@ -184,10 +189,8 @@ class EvaluationPlugin(WorkerPlugin):
         finally:
             self._post.gate.leave()
         if self._post.others_may_begin(self.name):
-            secede()  # its slot is theirs
-            time.sleep(_AGAIN)
-        else:
-            self._post.leave()
+            raise ElsewhereError  # its driver waits before it tries again: Dask may send it right back
+        self._post.leave()
         raise Reschedule
 
     def _evaluate(self, key: str, candidates: list[Candidate]) -> list[Evaluation]:

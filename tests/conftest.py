@@ -105,17 +105,18 @@ def l2l(tmp_path):
     cli.close()
 
 
+def until(condition, seconds=60.0):
+    """Wait for a condition, up to a limit that means failure."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
 @pytest.fixture
 def wait_until():
-    """Wait for a condition, up to a limit that means failure."""
-
-    def wait_until(condition, seconds=30.0):
-        until = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < until, "waited in vain"
-            time.sleep(0.02)
-
-    return wait_until
+    """Wait for a condition, up to a limit that means failure: ``wait_until(condition, seconds)``."""
+    return until
 
 
 @pytest.fixture

@@ -40,6 +40,7 @@ _log = logging.getLogger(__name__)
 _START = 60.0  # seconds that the workers may take to get ready
 _HURRY = 1.0  # seconds that all results of one moment may take together
 _APART = 0.01
+_AGAIN = 1.0  # seconds until what no worker could begin is tried again
 _LOSSES = 3  # so many workers that were lost while they evaluated it, and an individual is set aside
 
 
@@ -269,22 +270,25 @@ class Dask(Executor):
             error: Any = future.exception()
             if isinstance(error, worker.CutError):
                 return self._cut(future, candidates, error)
-            if type(error).__name__ != "KilledWorker":
+            if isinstance(error, worker.ElsewhereError):
+                loop: Any = self.client.loop
+                loop.add_callback(loop.call_later, _AGAIN, self._submit_again, future)
+            elif type(error).__name__ == "KilledWorker":  # Dask blames all that a lost worker was to do; _mourn judges
+                self._submit_again(future)
+            else:
                 return self._failed(future, described(error))
-            self._submit_again(future)  # Dask blames all that a lost worker was to do; _mourn judges
         elif future.status != "cancelled":  # its result was lost: it is computed again
             self._await([future])
-        elif not self._closed:
-            if reason_of(future) == "scheduler-connection-lost" or self.client.status != "running":
-                self._give_up(OSError("the connection to it broke"))
-            else:
-                self._submit_again(future)
+        elif reason_of(future) == "scheduler-connection-lost" or self.client.status != "running":
+            self._give_up(OSError("the connection to it broke"))
+        else:
+            self._submit_again(future)
         return None
 
     def _submit_again(self, future: Future) -> None:
         """Submit the candidates of a future once more, each by itself."""
-        candidates, _ = self._taken(future)
-        self._submit([[candidate] for candidate in candidates])
+        if not self._closed:
+            self._submit([[candidate] for candidate in self._taken(future)[0]])
 
     def _cut(self, future: Future, candidates: list[Candidate], error: worker.CutError) -> list[Evaluation] | None:
         """Decide what becomes of an evaluation that the end of its worker's job ended."""

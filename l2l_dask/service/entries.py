@@ -76,8 +76,8 @@ def submit(store: Path, **said: Any) -> None:
 
 
 def withdraw(store: Path) -> None:
-    """Take a store out of the queue."""
-    with _locked(store):
+    """Take a store out of the queue; one that is gone is not in it."""
+    with suppress(FileNotFoundError), _locked(store):
         entry(store).unlink(missing_ok=True)
 
 
@@ -95,9 +95,9 @@ def read(store: Path) -> Submission | None:
 
 def change(store: Path, **changes: Any) -> None:
     """Change what a service knows of a store, if it knows of it."""
-    if not is_submitted(store):  # it was removed, say: there is no place for a lock either
+    if not is_submitted(store):
         return
-    with _locked(store):
+    with suppress(FileNotFoundError), _locked(store):  # it may be removed at any moment
         known = read(store)
         if known is not None and replace(known, **changes) != known:
             place.write(entry(store), asdict(replace(known, **changes)))

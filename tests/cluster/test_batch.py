@@ -38,8 +38,9 @@ def cluster(tmp_path):
         workers.killed = []
         yield client, workers
     # Neither keys nor the output of jobs that did well are left.
-    left = list((tmp_path / "jobs").glob("*"))
-    assert all(path.name.startswith(f"{name}-") for path in left for name in workers.killed or ["none"]), left
+    killed = tuple(f"{name}-" for name in workers.killed)
+    assert all(path.name.startswith(killed) for path in (tmp_path / "jobs").glob("*"))
+    assert killed or not (tmp_path / "jobs").exists()
     assert not [p for p in psutil.process_iter() if workers._name in " ".join(_command(p))]
 
 

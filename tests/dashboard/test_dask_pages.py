@@ -6,13 +6,12 @@ import json
 import signal
 import socket
 import ssl
-import time
 
 import pytest
 
 from l2l_dask.cluster import tls
 from l2l_dask.service.place import read
-from tests.conftest import Cli
+from tests.conftest import Cli, until
 from tests.service.site import Site
 
 from .asking import cookie, get, run, websocket
@@ -20,13 +19,6 @@ from .asking import cookie, get, run, websocket
 LOADED = ("dask/status", "dask/statics/css/base.css", "dask/info/main/logs.html", "statics/js/sortable.min.js")
 PLACES = ("dask", "dask/", *LOADED, "dask/status/ws")
 MARK = "Dask Diagnostic UI"  # in the source of each of its pages
-
-
-def until(condition, seconds=60.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -245,5 +237,5 @@ def test_a_service_without_tls_serves_none_and_says_so(new_site, serve):
     assert ">Dask</a>" not in get(served.base, Cookie=cookie(served))[2]
 
 
-def test_start_and_status_name_the_place_to_look(site):
+def test_the_status_names_the_place_to_look(site):
     assert f"l2l dashboard {site.root}" in site.l2l("service", "status", "S").stdout

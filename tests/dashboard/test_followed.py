@@ -12,7 +12,7 @@ from l2l_dask.trajectory.layout import store_below, stores_below
 
 
 @pytest.fixture
-def kept(tmp_path):
+def still(tmp_path):
     """Stores that nothing reads but what a test renews."""
     made = Stores(tmp_path)
     made.close()
@@ -48,7 +48,7 @@ def test_a_name_of_one_store_alone_is_its_own(tree):
     assert made.find("inner.zarr") is None
 
 
-def test_who_waits_for_a_store_does_not_search_the_folder(kept, tmp_path, stores, monkeypatch):
+def test_who_waits_for_a_store_does_not_search_the_folder(still, tmp_path, stores, monkeypatch):
     def searched(*_):
         raise AssertionError("the whole folder is searched")
 
@@ -56,7 +56,7 @@ def test_who_waits_for_a_store_does_not_search_the_folder(kept, tmp_path, stores
     document = Document()
     request = SimpleNamespace(arguments={"store": [b"late.zarr"]}, remote_ip="127.0.0.1")
     document._session_context = lambda: SimpleNamespace(request=request)
-    viewer = app.Viewer(document, "search", kept, None)
+    viewer = app.Viewer(document, "search", still, None)
     asyncio.run(viewer.tick())
     assert viewer.missing
     stores.make(tmp_path / "late.zarr", 10)

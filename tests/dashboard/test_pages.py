@@ -126,7 +126,7 @@ def test_new_experiments_appear_and_vanished_ones_disappear(serve, look, tmp_pat
 # -- a running experiment ---------------------------------------------------------------------------------------------
 
 
-def test_new_evaluations_appear_within_two_seconds(serve, look, tmp_path, running, wait_until):
+def test_new_evaluations_appear_within_seconds_and_without_a_reload(serve, look, tmp_path, running, wait_until):
     wait_until(lambda: ended(running.store) > 5)
     viewer = look(serve(tmp_path))
     viewer.open("search?store=run.zarr")
@@ -142,7 +142,7 @@ def test_new_evaluations_appear_within_two_seconds(serve, look, tmp_path, runnin
         )
         waited.append(time.monotonic() - began)
     print("seconds until one more is shown:", waited)
-    assert min(waited) < 2  # the others too, on a machine that does nothing else
+    assert max(waited) < 5  # two seconds, and what a machine takes that does other things too
 
 
 def test_an_experiment_is_paused_and_stopped_from_its_page_and_that_is_on_record(

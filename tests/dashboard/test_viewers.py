@@ -16,7 +16,7 @@ from l2l_dask.trajectory.actions import actions
 
 
 @pytest.fixture
-def kept(tmp_path, stores):
+def still(tmp_path, stores):
     """Stores that nothing reads but what a test renews."""
     for name in "ab":
         stores.make(tmp_path / f"{name}.zarr", 30)
@@ -26,13 +26,13 @@ def kept(tmp_path, stores):
 
 
 @pytest.fixture
-def viewer(kept):
+def viewer(still):
     def viewer(*names, is_drawn=True):
         document = Document()
         arguments = {"store": [name.encode() for name in names]}
         request = SimpleNamespace(arguments=arguments, remote_ip="127.0.0.1")
         document._session_context = lambda: SimpleNamespace(request=request)
-        made = app.Viewer(document, "search", kept, None)
+        made = app.Viewer(document, "search", still, None)
         if is_drawn:
             draw(made)
         return made
@@ -57,8 +57,8 @@ def below(viewer):
     return [child for child in viewer._holder.children[0].children if child is viewer._page._below]
 
 
-def test_what_is_below_is_made_once_the_browser_has_drawn_what_is_above(kept, viewer):
-    shown, followed = viewer("a.zarr", is_drawn=False), kept.follow("a.zarr")
+def test_what_is_below_is_made_once_the_browser_has_drawn_what_is_above(still, viewer):
+    shown, followed = viewer("a.zarr", is_drawn=False), still.follow("a.zarr")
     see(shown, followed)
     assert shown._page._plots[0] in shown._page._place.children
     assert (shown._page.is_whole, below(shown)) == (False, [])
@@ -71,8 +71,8 @@ def test_what_is_below_is_made_once_the_browser_has_drawn_what_is_above(kept, vi
     assert shown._seen[0][2] == followed.version  # what came meanwhile is shown by all parts
 
 
-def test_a_part_of_another_store_is_not_added(kept, viewer):
-    shown, followed = viewer("a.zarr", is_drawn=False), kept.follow("a.zarr")
+def test_a_part_of_another_store_is_not_added(still, viewer):
+    shown, followed = viewer("a.zarr", is_drawn=False), still.follow("a.zarr")
     see(shown, followed)
     first, more = shown._page, shown._more
 
@@ -90,11 +90,11 @@ def test_a_part_of_another_store_is_not_added(kept, viewer):
     assert len(below(shown)) == 1
 
 
-def test_a_part_that_cannot_be_made_is_told_and_tried_again_with_what_comes(kept, viewer, monkeypatch):
+def test_a_part_that_cannot_be_made_is_told_and_tried_again_with_what_comes(still, viewer, monkeypatch):
     def fails(page):
         raise ValueError("too odd")
 
-    shown, followed = viewer("a.zarr"), kept.follow("a.zarr")
+    shown, followed = viewer("a.zarr"), still.follow("a.zarr")
     with monkeypatch.context() as context:
         context.setattr(Search, "_make_below", fails)
         see(shown, followed)
@@ -107,7 +107,7 @@ def test_a_part_that_cannot_be_made_is_told_and_tried_again_with_what_comes(kept
     assert len(below(shown)) == 1
 
 
-def test_a_page_that_cannot_be_made_of_another_store_is_not_fed_it(kept, viewer, monkeypatch):
+def test_a_page_that_cannot_be_made_of_another_store_is_not_fed_it(still, viewer, monkeypatch):
     class Fed(Search):
         def build(self):
             if followed.incarnation:
@@ -117,7 +117,7 @@ def test_a_page_that_cannot_be_made_of_another_store_is_not_fed_it(kept, viewer,
         def update(self):
             fed.append(1)
 
-    fed, followed = [], kept.follow("a.zarr")
+    fed, followed = [], still.follow("a.zarr")
     monkeypatch.setattr(app, "PAGES", (Fed,))
     shown = viewer("a.zarr")
     see(shown, followed)
@@ -130,19 +130,19 @@ def test_a_page_that_cannot_be_made_of_another_store_is_not_fed_it(kept, viewer,
     assert "too odd" in shown.banner.root.text
 
 
-def test_a_viewer_goes_on_with_the_store_that_is_read(kept, viewer):
-    shown, dropped = viewer("a.zarr"), kept.follow("a.zarr")
+def test_a_viewer_goes_on_with_the_store_that_is_read(still, viewer):
+    shown, dropped = viewer("a.zarr"), still.follow("a.zarr")
     see(shown, dropped)
-    del kept._followed["a.zarr"]
-    other = kept.follow("a.zarr")
-    assert kept.watch(dropped) is other is not dropped
+    del still._followed["a.zarr"]
+    other = still.follow("a.zarr")
+    assert still.watch(dropped) is other is not dropped
     see(shown, other)
     assert shown._page.followed is other
 
 
-def test_all_stores_of_an_address_are_handed_to_its_page_once_they_can_be_read(kept, viewer):
+def test_all_stores_of_an_address_are_handed_to_its_page_once_they_can_be_read(still, viewer):
     shown = viewer("a.zarr", "b.zarr", "a.zarr", "none.zarr")
-    a, b = kept.follow("a.zarr"), kept.follow("b.zarr")
+    a, b = still.follow("a.zarr"), still.follow("b.zarr")
     see(shown, a)
     assert (shown._page.followed, shown._page.others) == (a, [])
     see(shown, b)
@@ -159,13 +159,13 @@ def test_all_stores_of_an_address_are_handed_to_its_page_once_they_can_be_read(k
 
 
 @pytest.mark.parametrize(("refused", "record"), [(False, [("pause", "10.0.0.7")]), (True, [])])
-def test_an_action_is_on_record_if_it_was_taken(kept, refused, record):
+def test_an_action_is_on_record_if_it_was_taken(still, refused, record):
     def command(store, what):
         if refused:
             raise StoreError("it does not run")
         return f"{store}: told to {what}"
 
-    line, followed = status.Status(command, "10.0.0.7"), kept.follow("a.zarr")
+    line, followed = status.Status(command, "10.0.0.7"), still.follow("a.zarr")
     followed.renew()
     line.show(followed)
     line._press("pause")

@@ -42,25 +42,25 @@ def post(worker):
 
 def test_a_worker_leaves_only_when_it_is_of_no_use_to_any_experiment(worker, post):
     assert not worker.leaves(post)
-    post.expect("long", 1, 500.0)
+    post.expect("long", 1, 500.0, 1)
     assert worker.leaves(post)
-    post.expect("short", 1, 5.0)
+    post.expect("short", 1, 5.0, 1)
     assert not worker.leaves(post)
     assert (post.others_may_begin("long"), post.others_may_begin("short")) == (True, False)
-    post.expect("short", 2, 200.0)
+    post.expect("short", 2, 200.0, 1)
     assert worker.leaves(post)
     assert not post.others_may_begin("long")
-    post.expect("short", 1, 5.0)  # an old word, which comes late
+    post.expect("short", 1, 5.0, 1)  # an old word, which comes late
     assert worker.leaves(post)
 
 
 def test_an_experiment_that_begins_nothing_any_more_keeps_no_worker(worker, post, monkeypatch):
-    post.expect("short", 1, 5.0)
+    post.expect("short", 1, 5.0, 1)
     monkeypatch.setattr(leaving, "_IDLE", -5.0)
     assert not worker.leaves(post), "nobody does"
     time.sleep(0.01)
     monkeypatch.setattr(leaving, "_IDLE", -1.0)
-    post.expect("long", 1, 500.0)
+    post.expect("long", 1, 500.0, 1)
     assert not worker.leaves(post)
     monkeypatch.setattr(leaving, "_IDLE", -5.0)
     assert worker.leaves(post)

@@ -184,15 +184,16 @@ def test_long_evaluations_of_one_experiment_leave_a_worker_to_the_short_ones_of_
     ended = {}
     drive(short, [Candidate(0, {"x": 0.1}, 1)], ended)
     tire(client)
-    long.submit([Candidate(1000, {"x": 0.1}, 1)])
+    long.submit(list(itertools.islice(candidates(0.1, 1000), 30)))
     looked = time.monotonic()
     drive(short, itertools.takewhile(lambda _: time.monotonic() < looked + 3, candidates(0.1, 1)), ended)
     assert old.poll() is None
     assert len(ended) > 10
-    assert 2 <= visits(client, long) <= 5
+    assert 2 * 30 <= visits(client, long) <= 5 * 30
+    assert set(client.run(lambda dask_worker: len(dask_worker.state.long_running)).values()) == {0}
     empty_cluster.start_worker(1)
-    assert collected(long, 1)[1000].status is Status.DONE
-    assert [id for id, _, _ in begun()].count(1000) == 1
+    assert {e.status for e in collected(long, 30).values()} == {Status.DONE}
+    assert sorted(id for id, _, _ in begun() if id >= 1000) == list(range(1000, 1030))
     assert old.wait(end - time.time()) == 0
 
 
