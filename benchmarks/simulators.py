@@ -11,17 +11,14 @@ its input file, and an optimizee of the original L2L whose ``simulate`` is calle
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+from figures._awk_neuron import EXAMPLES, driven
 
 from l2l_dask import config, description, registry, shipping
 from l2l_dask.capture import Capture
@@ -46,7 +43,6 @@ BUILT_IN = (
     "netlogo",
 )
 NAMES = (*BUILT_IN, "any-program", "from-l2l")
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 NOWHERE = Where("nowhere.zarr", "", 1)
 
 
@@ -63,18 +59,9 @@ def found(name: str) -> tuple[Any, Callable[[Params, int], Any]]:
         return optimizee, optimizee.simulate
     optimizee = description.problem_of(config.read(EXAMPLES / f"{name}.toml"), EXAMPLES).optimizee
     if name == "any-program":
-        return optimizee, started
+        return optimizee, lambda params, _: driven(params, 0.5)
     simulate = optimizee.function.simulate
     return optimizee, lambda params, _: simulate(L2LTrajectory(individual=Individual(params)))
-
-
-def started(params: Params, seed: int) -> Any:  # noqa: ARG001
-    """Start the example's program as a script would; what it should find makes no difference to the time."""
-    with tempfile.TemporaryDirectory() as folder:
-        lines = [f"{name} = {value}\n" for name, value in {**params, "current": 0.5}.items()]
-        Path(folder, "neuron.cfg").write_text("".join(lines))
-        subprocess.run([EXAMPLES / "fitzhugh.awk", "neuron.cfg"], cwd=folder, check=True, capture_output=True)
-        return json.loads(Path(folder, "error.json").read_text())
 
 
 def measured(optimizee: Any, bare: Callable[[Params, int], Any], rounds: int) -> list[float]:

@@ -305,13 +305,13 @@ def reference(thing: Any) -> str | None:
     return thing if isinstance(thing, str) else (shipping.importable(thing) or None)
 
 
-def changes(experiment: Mapping[str, Any], folder: Path, instead: Mapping[str, Any]) -> list[str]:
+def changes(experiment: Mapping[str, Any], folder: Path, **instead: Any) -> list[str]:
     """Say which of the user's files are not what they were when a store was created.
 
     Parameters
     ----------
     instead
-        By ``"optimizee"`` and ``"optimizer"``, what takes the recorded one's place, of which nothing is said; or None.
+        As ``optimizee`` and ``optimizer``, what takes the recorded one's place, of which nothing is said; or None.
     """
     said = []
     for what, digests in experiment.get("sources", {}).items():

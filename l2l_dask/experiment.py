@@ -303,8 +303,7 @@ class Experiment:
         extended = (evaluations or 0) > before or target is not None or wall_time is not None
         if found.state == "finished" and not extended and not retry_failed:
             return found
-        instead = {"optimizee": optimizee, "optimizer": optimizer}
-        for change in description.changes(found.experiment, plan.folder, instead):
+        for change in description.changes(found.experiment, plan.folder, optimizee=optimizee, optimizer=optimizer):
             _log.warning("%s: %s", store, change)
         moved = {} if cluster is None else config.cluster(cluster, Path.cwd())
         changed = plan.config.changed(**moved).changed(

@@ -53,6 +53,11 @@ class Progress:
     waits: str = ""
 
     @property
+    def share(self) -> float:
+        """Of the budget that has ended."""
+        return self.ended / max(self.total, 1)
+
+    @property
     def seconds_left(self) -> float | None:
         return (self.total - self.ended) / self.rate if self.rate > 0 else None
 
@@ -104,12 +109,17 @@ class Meter:
         )
 
 
+def bar(share: float) -> str:
+    """Draw a share in characters."""
+    done = min(_BAR, int(_BAR * share))
+    return "━" * done + "─" * (_BAR - done)
+
+
 def line(p: Progress, width: int) -> str:
     """Put progress into a line; the less important parts go first where the terminal is narrow."""
-    done = min(_BAR, _BAR * p.ended // max(p.total, 1))
-    bar = f"{'━' * done}{'─' * (_BAR - done)} {p.ended}/{p.total}"
+    drawn = f"{bar(p.share)} {p.ended}/{p.total}"
     waits = f"stopping: waits for {p.in_flight} running (Ctrl-C again: at once)" if p.stopping else ""
-    parts = [bar, *words(p, waits)]
+    parts = [drawn, *words(p, waits)]
     while width and len(parts) > 2 and len("  ".join(parts)) > width:
         parts.pop()
     return "  ".join(parts)

@@ -5,12 +5,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from _awk_neuron import EXAMPLES, driven
 from _common import CHANCE, IMAGES, OURS, TARGET, Duel, course, duels, table
 
 from l2l_dask import config, description
@@ -20,19 +18,13 @@ mpl.use("agg")
 
 from matplotlib import pyplot as plt
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 OPTIMIZER, SEEDS = "cma-es", (1, 2, 3)
 RIGHT, UNSEEN = {"a": 0.7, "b": 0.8, "tau": 12.5}, 0.8  # the search drives the neuron with 0.5
 
 
-def driven(params: Params) -> dict[str, float]:
-    """Return period, width, peak and trough at a current that no evaluation has seen."""
-    with tempfile.TemporaryDirectory() as folder:
-        lines = [f"{name} = {value}\n" for name, value in {**params, "current": UNSEEN}.items()]
-        Path(folder, "neuron.cfg").write_text("".join(lines))
-        command = [EXAMPLES / "fitzhugh.awk", "neuron.cfg"]
-        words = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.split()
-    return dict(zip(words[::2], map(float, words[1::2]), strict=True))
+def held_out(params: Params) -> dict[str, float]:
+    """Return what the neuron does at a current that no evaluation has seen."""
+    return driven(params, UNSEEN)
 
 
 def main() -> None:
@@ -40,8 +32,8 @@ def main() -> None:
     read = config.read(EXAMPLES / "any-program.toml")
     neuron, evaluations = description.problem_of(read, EXAMPLES).optimizee, read.run.evaluations
     found = duels(neuron, OPTIMIZER, evaluations, SEEDS, run={"timeout": read.run.timeout})
-    table(found, driven, f"the neuron in awk, {evaluations} evaluations, held out: a current of {UNSEEN}")
-    print("  the right neuron", driven(RIGHT))
+    table(found, held_out, f"the neuron in awk, {evaluations} evaluations, held out: a current of {UNSEEN}")
+    print("  the right neuron", held_out(RIGHT))
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     course(axes[0], found, OPTIMIZER, "best error so far")
     _periods(axes[1], found)
@@ -52,9 +44,9 @@ def _periods(axes: Any, found: list[Duel]) -> None:
     for place, (colour, runs) in enumerate(
         ((OURS, [duel.ours for duel in found]), (CHANCE, [duel.chance for duel in found]))
     ):
-        periods = [driven(run.best.params)["period"] for run in runs if run.best]
+        periods = [held_out(run.best.params)["period"] for run in runs if run.best]
         axes.plot([place] * len(periods), periods, "o", color=colour, alpha=0.8)
-    axes.axhline(driven(RIGHT)["period"], color=TARGET, ls="--", label="the right neuron")
+    axes.axhline(held_out(RIGHT)["period"], color=TARGET, ls="--", label="the right neuron")
     axes.set(xticks=[0, 1], xticklabels=[OPTIMIZER, "random search"], xlim=(-0.5, 1.5), ylabel="period")
     axes.set_title(f"held out: driven by {UNSEEN} and not 0.5, {len(found)} seeds", fontsize="medium")
     axes.legend(frameon=False)

@@ -9,15 +9,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shlex
-import socket
 import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 from l2l_dask.cli.control import tell
-from l2l_dask.cli.dashboard import tunnel
+from l2l_dask.cli.dashboard import tunnel_command
 from l2l_dask.dashboard.access import InPath
 from l2l_dask.dashboard.server import Dashboard
 from l2l_dask.dashboard.shown import Shown
@@ -37,7 +35,8 @@ def main() -> None:
     server.start()
     port = server.port
     assert port is not None, "it listens"
-    server.io_loop.add_callback(_say, {"port": port, "token": access.token, "tunnel": _tunnel(server.link, port)})
+    told = {"port": port, "token": access.token, "tunnel": tunnel_command(server.link, port)}
+    server.io_loop.add_callback(_say, told)
     server.io_loop.start()
     # Whoever asked is gone, and what is still being read is of no use.
     os._exit(0)
@@ -53,14 +52,6 @@ def _listen(server: Dashboard, stores: Shown, access: InPath) -> None:
             _say({"name": stores.add(Path(asked["store"]))} if "store" in asked else {})
     finally:
         server.io_loop.add_callback(server.io_loop.stop)
-
-
-def _tunnel(link: str, port: int) -> str:
-    """Say what to type on the user's machine if that is another one."""
-    for said in tunnel(link, port)[:1]:
-        return said.partition(": ")[2]
-    user = os.environ.get("USER") or os.environ.get("LOGNAME") or "USER"
-    return shlex.join(["ssh", "-N", "-L", f"{port}:127.0.0.1:{port}", f"{user}@{socket.gethostname()}"])
 
 
 def _say(what: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ import shlex
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -62,17 +63,18 @@ def dashboard(folder: Path, port: int | None, address: str, no_token: bool) -> N
 
 def _serve(folder: Path, address: str, port: int | None, access: Any) -> Any:
     from l2l_dask.cli.control import tell
+    from l2l_dask.dashboard.followed import Stores
     from l2l_dask.dashboard.server import Dashboard, DashboardError
     from l2l_dask.service.pages import DaskPages
 
-    of_dask = DaskPages(folder)
+    at = partial(Dashboard, Stores(folder), address, access=access, command=tell, dask_pages=DaskPages(folder))
     if port is not None:
-        return Dashboard(folder, address, port, access, tell, dask_pages=of_dask)
+        return at(port)
     try:
-        return Dashboard(folder, address, _PORT, access, tell, dask_pages=of_dask)
+        return at(_PORT)
     except DashboardError as refused:
         try:
-            return Dashboard(folder, address, 0, access, tell, dask_pages=of_dask)
+            return at(0)
         except DashboardError:
             raise refused from None
 
@@ -96,20 +98,30 @@ def _run(server: Any, ready: Callable[[], None]) -> None:
 
 def tunnel(link: str, port: int) -> list[str]:
     """Say how to reach the server from where the user sits, if that is another machine."""
-    connection = os.environ.get("SSH_CONNECTION", "").split()
-    user = os.environ.get("USER") or os.environ.get("LOGNAME") or "USER"
-    if len(connection) == 4:
-        to = [f"{user}@{connection[2]}"]
-    elif "SLURM_JOB_ID" in os.environ:
-        to = ["-J", f"{user}@LOGIN_NODE", f"{user}@{socket.gethostname()}"]
-    else:
+    if _ssh_address() is None and "SLURM_JOB_ID" not in os.environ:
         return []
-    host = urlsplit(link).hostname or "127.0.0.1"
-    forwarded = f"{port}:{f'[{host}]' if ':' in host else host}:{port}"
     return [
-        f"from your own machine, type there: {shlex.join(['ssh', '-N', '-L', forwarded, *to])}",
+        f"from your own machine, type there: {tunnel_command(link, port)}",
         f"and open there: {urlsplit(link)._replace(netloc=f'localhost:{port}').geturl()}",
     ]
+
+
+def tunnel_command(link: str, port: int) -> str:
+    """Write what is to be typed on another machine to reach the server from there."""
+    user = os.environ.get("USER") or os.environ.get("LOGNAME") or "USER"
+    address = _ssh_address()
+    to = [f"{user}@{address or socket.gethostname()}"]
+    if address is None and "SLURM_JOB_ID" in os.environ:
+        to = ["-J", f"{user}@LOGIN_NODE", *to]
+    host = urlsplit(link).hostname or "127.0.0.1"
+    forwarded = f"{port}:{f'[{host}]' if ':' in host else host}:{port}"
+    return shlex.join(["ssh", "-N", "-L", forwarded, *to])
+
+
+def _ssh_address() -> str | None:
+    """Return this machine's address as the user's SSH knows it; None if the user did not come by that."""
+    connection = os.environ.get("SSH_CONNECTION", "").split()
+    return connection[2] if len(connection) == 4 else None
 
 
 def _say(line: str) -> None:

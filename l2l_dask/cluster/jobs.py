@@ -80,11 +80,6 @@ def command_job(
     after
         Id of the job for whose end it is to wait.
     """
-    if not profile.kind.after:
-        raise ClusterError(
-            f"{profile.system}: there is no service there, since no job can wait for the end of another one: "
-            f"use `l2l run --cluster {profile.system}`"
-        )
     directives = [profile.kind.after.format(job=after)] if after else []
     job = _job(profile, name, logs, directives, scheduler="tcp://none", processes=1)
     job._command_template = "exec " + shlex.join(command)
@@ -152,7 +147,9 @@ def own_id(profile: Profile) -> str | None:
     """Return the id of the job that this process is or runs in, None if there is none."""
     if profile.system == "local":
         return str(profile.kind.job_class().id_of(os.getpid()))
-    found = re.search(profile.kind.job_class().job_id_regexp, os.environ.get(profile.kind.variable, ""))
+    variable = profile.kind.variable
+    # With its name before it: that is what OAR's command prints, and dask-jobqueue looks for.
+    found = re.search(profile.kind.job_class().job_id_regexp, f"{variable}={os.environ.get(variable, '')}")
     return found["job_id"] if found else None  # as submit() returns it: PBS says more in the variable
 
 

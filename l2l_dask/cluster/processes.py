@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 from dask_jobqueue.core import Job
 
+from l2l_dask.birth import is_same, started
 from l2l_dask.cluster.systems import Standing
-from l2l_dask.trajectory.lease import CLOCK_STEP, started
 
 _GRACE = 5.0
 
@@ -91,7 +91,6 @@ class ProcessJob(Job):
             pid, _, began = id.partition("-")
             with suppress(psutil.Error):
                 process = psutil.Process(int(pid))
-                same = abs(started(process) - int(began)) < CLOCK_STEP
-                if same and process.status() != psutil.STATUS_ZOMBIE:
+                if is_same(process, int(began)) and process.status() != psutil.STATUS_ZOMBIE:
                     found[id] = Standing("running")
         return found

@@ -228,14 +228,16 @@ def _size(wanted: Wanted) -> list[str]:
 
 def _settings(wanted: Wanted) -> str:
     store = wanted.store
+    # An element of an array may have the array's own id, which means all of them.
+    job = "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID" if wanted.kind == "array" else "$SLURM_JOB_ID"
     lines = (
         [*wanted.prologue] if wanted.prologue else ["# module load ..., source ... : what your simulation needs, here."]
     )
     lines += [
         "",
         "# No evaluation begins that the walltime would cut short.",
-        'end=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%e) && [[ $end == *T* ]] &&',
-        f'    export {JOB_END}=$(date --date="$end" +%s)',
+        f'end=$(squeue --noheader --jobs="{job}" --format=%e) && [[ $end == *T* ]] &&',
+        f'    end=$(date --date="$end" +%s) && export {JOB_END}="$end"',
     ]
     lines += ["", f"python={_double(wanted.python)}", f"config={_double(wanted.config)}"]
     lines += [f"store={_double(store)}" if "$" not in store else f'store="{store}"']

@@ -39,6 +39,8 @@ class System:
         The command that lists the user's jobs, a line with id, state and reason each; empty if none is known here.
     pending : str
         What states of jobs that wait begin with.
+    size : str
+        A pattern of the beginnings of directives that make a job large, besides its cores and memory.
     number, pair : int
         Seconds of a wall time's unit where it is a bare number, and of the first of two: ``"30"``, ``"2:30"``.
     """
@@ -50,6 +52,7 @@ class System:
     after: str = ""
     listing: tuple[str, ...] = ()
     pending: str = ""
+    size: str = r"(?!)"
     number: int = 1
     pair: int = 60
 
@@ -76,6 +79,9 @@ jobs=$(qstat -u "$(id -un)") || exit
 echo "$jobs" | awk 'NR > 2 {print $1, ($5 ~ /qw/) ? "PENDING " $5 : "RUNNING"}'
 """
 
+# By itself or in a list; others say where a job may run, or what must be there.
+_RESOURCE = r"-l\s*(\S*,)?(select|nodes|ncpus|\w*gpu|\w*mem)"
+
 SYSTEMS = {
     "slurm": System(
         "dask_jobqueue.slurm:SLURMJob",
@@ -85,6 +91,7 @@ SYSTEMS = {
         after="--dependency=afterany:{job}",
         listing=("squeue", "--me", "--noheader", "--format=%A %T %r"),
         pending="PENDING",
+        size=r"--(gres|gpu|tres|nodes|ntasks|cpus|mem|exclusive)|-[GNnc](?=[\s\d=])",
         number=60,
     ),
     "pbs": System(
@@ -93,6 +100,7 @@ SYSTEMS = {
         ("queue", "account", "walltime", "resource_spec"),
         once=("-r n",),
         after="-W depend=afterany:{job}",
+        size=_RESOURCE,
     ),
     "sge": System(
         "dask_jobqueue.sge:SGEJob",
@@ -102,6 +110,7 @@ SYSTEMS = {
         after="-hold_jid {job}",
         listing=("sh", "-c", _QSTAT),
         pending="PENDING",
+        size=rf"-pe\b|{_RESOURCE}",
     ),
     "lsf": System(
         "dask_jobqueue.lsf:LSFJob",
@@ -109,6 +118,7 @@ SYSTEMS = {
         ("queue", "project", "walltime", "ncpus", "mem", "lsf_units", "use_stdin"),
         once=("-rn",),
         after='-w "ended({job})"',
+        size=r"-[nM](?=[\s\d])|-gpu\b|-R\b.*(rusage|span|affinity)",
         number=60,
         pair=3600,
     ),
@@ -117,6 +127,7 @@ SYSTEMS = {
         "OAR_JOB_ID",
         ("queue", "project", "walltime", "resource_spec", "memory_per_core_property_name"),
         after="-a {job}",
+        size=r"-l\b",
         number=3600,
         pair=3600,
     ),

@@ -13,12 +13,11 @@ from typing import Any
 
 from l2l_dask.errors import L2LError
 from l2l_dask.notebook import in_notebook
-from l2l_dask.progress import Progress, clock, words
+from l2l_dask.progress import Progress, bar, clock, words
 from l2l_dask.trajectory import look
 
 _PERIOD = 0.5  # seconds between two looks of it,
 _PAUSE = 4.0  # or more: so many times what it took to find out what to show
-_BAR = 20  # characters
 
 
 class Bar:
@@ -63,7 +62,7 @@ class Bar:
     def _words(self) -> tuple[float, str]:
         p = self._progress
         assert p is not None, "a driver said something"
-        return p.ended / max(p.total, 1), " · ".join([f"{p.ended}/{p.total}", *words(p)])
+        return p.share, " · ".join([f"{p.ended}/{p.total}", *words(p)])
 
     def _last_words(self) -> tuple[float, str]:
         state = look(self._store)[1] if self._store.exists() else "not started"
@@ -73,18 +72,17 @@ class Bar:
         best = "" if p.best is None else f", best {p.best:.6g}"
         failed = f", {p.failed} failed" if p.failed else ""
         said += f", {p.ended} of {p.total} evaluations{best}{failed}, {clock(p.seconds)}"
-        return p.ended / max(p.total, 1), said
+        return p.share, said
 
     def _show(self, share: float, text: str) -> None:
         self._output.update(_drawn(share, text), raw=True)
 
 
 def _drawn(share: float, text: str) -> dict[str, str]:
-    done = min(_BAR, int(_BAR * share))
-    bar = f"<progress max='1' value='{share:.4f}' style='width: 14em; vertical-align: middle'></progress>"
+    graphic = f"<progress max='1' value='{share:.4f}' style='width: 14em; vertical-align: middle'></progress>"
     return {
-        "text/plain": f"{'━' * done}{'─' * (_BAR - done)} {text}",
-        "text/html": f"<div style='font-variant-numeric: tabular-nums'>{bar} {escape(text)}</div>",
+        "text/plain": f"{bar(share)} {text}",
+        "text/html": f"<div style='font-variant-numeric: tabular-nums'>{graphic} {escape(text)}</div>",
     }
 
 

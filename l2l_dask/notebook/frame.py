@@ -213,13 +213,3 @@ def _line(file: IO[bytes]) -> bytes:
             return b""
         line += more
     return line
-
-
-def close() -> None:
-    """End the process that serves this kernel's plots, if there is one; the next ``show()`` starts another."""
-    global _one  # noqa: PLW0603
-    with _lock:
-        if _one is not None:
-            _one.close()
-            atexit.unregister(_one.close)
-            _one = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,6 @@ from l2l_dask.trajectory.lease import holder_is_gone
 
 if TYPE_CHECKING:
     from l2l_dask.dashboard.dask import Upstream
-
-_FRESH = 90.0  # seconds: a service tells its state every second, and file systems are slow to tell
 
 
 class DaskPages:
@@ -36,8 +33,7 @@ class DaskPages:
             epochs = self._place.connections()
             if not epochs or not place.read(self._place.connection(epochs[-1])).get("pages"):
                 return False
-            gone = holder_is_gone(place.read(self._place.state))
-            return not gone and time.time() - self._place.state.stat().st_mtime < _FRESH
+            return not holder_is_gone(place.read(self._place.state)) and not self._place.is_silent()
         except (ClusterError, OSError, KeyError):
             return False
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import stat
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from l2l_dask.errors import ClusterError
 from l2l_dask.trajectory.layout import write_atomically
 
+_STALE = 90.0  # seconds: a service tells its state every second, and file systems are slow to tell
 _CONNECTION = re.compile(r"connection-(\d{6,})\.json")
 _EPOCH = re.compile(r"epoch-(\d{6,})")
 
@@ -58,6 +60,10 @@ class Place:
 
     def tls(self, epoch: int) -> Path:
         return self.private / f"tls-{epoch:06d}"
+
+    def is_silent(self) -> bool:
+        """Tell whether the service has not said for long what it does."""
+        return time.time() - self.state.stat().st_mtime > _STALE
 
     def make(self) -> None:
         """Make the folders; the private ones are so whatever they were before."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,8 @@ from l2l_dask.service.place import Place
 
 _LOCAL_MEMORY = "2 GB"
 _MOST = 10
-# What makes a worker job large besides its cores and memory; other directives (--qos, -C) may be what the site wants.
+# Options that make a worker job large besides its cores and memory.
 _SIZES = ("job_cpu", "job_mem", "resource_spec", "ncpus", "mem")
-_SIZE = re.compile(r"--(gres|gpu|tres|nodes|ntasks|cpus|mem|exclusive)|-[GNnc](?=[\s\d=])|-(l|pe|gpu|R)\b|(?i:request)")
 
 
 @dataclass(frozen=True)
@@ -71,12 +70,11 @@ class Settings:
     def own_profile(self) -> Profile:
         """What the service's own job asks for: what worker jobs do, but for their size."""
         options = {name: value for name, value in self.options.items() if name not in _SIZES}
-        own = Profile(self.system, {**options, **self.service})
-        given = own["job_extra_directives"] or ()
-        kept: Any = [directive for directive in given if not _SIZE.match(directive)]
-        if isinstance(given, Mapping):  # HTCondor's
-            kept = {name: given[name] for name in kept}
-        return replace(own, options={**own.options, "job_extra_directives": kept})
+        worker = self.profile
+        # Other directives (--qos, -C) may be what the site wants.
+        given = worker["job_extra_directives"] or ()
+        kept = [directive for directive in given if not re.match(worker.kind.size, directive)]
+        return Profile(self.system, {**options, "job_extra_directives": kept, **self.service})
 
     def write(self, at: Place) -> None:
         place.write(at.settings, asdict(self))

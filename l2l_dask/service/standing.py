@@ -17,7 +17,6 @@ from l2l_dask.trajectory.lease import holder_is_gone
 
 Condition: TypeAlias = Literal["none", "pending", "running", "leaving", "handing over", "ended", "lost"]
 
-STALE = 90.0  # seconds without a sign of life, as long as nothing better is known: file systems are slow to tell
 _ASK = 5.0  # seconds between two questions to the batch system about a job
 ALIVE = ("pending", "running", "leaving", "handing over")
 
@@ -99,7 +98,7 @@ def is_gone(at: Place, state: Mapping[str, Any], settings: Settings) -> bool:
             return not there
         if state["state"] == "pending":  # which gives no sign of life, however long it waits in the queue
             return False
-    return time.time() - at.state.stat().st_mtime > STALE
+    return at.is_silent()  # as long as nothing better is known
 
 
 _answers: dict[tuple[str, str], tuple[float, bool | None]] = {}

@@ -28,7 +28,13 @@ def prepare(root: Path, settings: Settings) -> Place:
         If a service is alive there, or the settings make no sense.
     """
     at = Place(root.resolve())
-    settings.profile, settings.own_profile  # noqa: B018  refused before anything is written
+    # Refused before anything is written.
+    if not settings.here and not settings.profile.kind.after:
+        raise ClusterError(
+            f"{settings.system}: there is no service there, since no job can wait for the end of another one: "
+            f"use `l2l run --cluster {settings.system}`"
+        )
+    settings.profile, settings.own_profile  # noqa: B018
     found = standing.look(at)
     if found.alive:
         raise ClusterError(found.line())

@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 
+from l2l_dask.birth import is_same, started
 from l2l_dask.errors import LockedError, StoreError
 from l2l_dask.trajectory.journal import claim
 from l2l_dask.trajectory.layout import Layout, read_lease, write_json
@@ -30,7 +31,6 @@ _log = logging.getLogger(__name__)
 BEAT = 2.0
 PATIENCE = 75.0  # of holders on other machines: longer than an NFS client may keep a folder's old content
 _CLAIM_PATIENCE = 3.0
-CLOCK_STEP = 2.0
 
 
 @cache
@@ -53,11 +53,6 @@ def me() -> dict[str, Any]:
     }
 
 
-def started(process: psutil.Process) -> float:
-    """Tell when a process started, in seconds since boot: the clock may be set, which moves the boot's own time too."""
-    return process.create_time() - psutil.boot_time()
-
-
 def holder_is_gone(lease: dict[str, Any]) -> bool | None:
     """Tell whether a lease's holder has ended; None if that cannot be known from here."""
     if lease.get("released"):
@@ -66,8 +61,7 @@ def holder_is_gone(lease: dict[str, Any]) -> bool | None:
         return None
     try:
         process = psutil.Process(lease["pid"])
-        another = abs(started(process) - lease["started"]) > CLOCK_STEP
-        return another or process.status() == psutil.STATUS_ZOMBIE
+        return not is_same(process, lease["started"]) or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
 

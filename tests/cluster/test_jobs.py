@@ -80,16 +80,13 @@ def test_a_successor_waits_for_the_end_of_another_job_however_it_comes(system, d
     assert directive in job.job_script().splitlines()
 
 
-def test_where_no_job_can_wait_for_another_that_is_said():
-    with pytest.raises(ClusterError, match=r"htcondor: there is no service there.*l2l run --cluster htcondor"):
-        jobs.command_job(profile("htcondor"), "next", ["python"])
-
-
-def test_a_job_knows_itself_by_the_id_that_it_was_submitted_with(monkeypatch):
-    monkeypatch.setenv("PBS_JOBID", "1234.server.site")
-    assert jobs.own_id(profile("pbs")) == "1234"
-    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    assert jobs.own_id(profile("slurm")) is None
+@pytest.mark.parametrize("system", [name for name in BATCH if SYSTEMS[name].variable])
+def test_a_job_knows_itself_by_the_id_that_it_was_submitted_with(system, monkeypatch):
+    variable = SYSTEMS[system].variable
+    monkeypatch.setenv(variable, "1234.server.site" if system == "pbs" else "1234")
+    assert jobs.own_id(profile(system)) == "1234"
+    monkeypatch.delenv(variable)
+    assert jobs.own_id(profile(system)) is None
 
 
 @pytest.mark.parametrize("system", [name for name in BATCH if SYSTEMS[name].after])

@@ -1,5 +1,6 @@
 """Batch scripts as text; they are submitted to a real Slurm in tests/hpc."""
 
+import os
 import shlex
 import subprocess
 import sys
@@ -84,6 +85,20 @@ def test_an_array_has_a_seed_and_a_store_for_each_number(given, spec):
     assert f"#SBATCH --array={spec}\n" in wanted
     assert '--seed "$SLURM_ARRAY_TASK_ID"' in wanted
     assert 'store="runs/a-$SLURM_ARRAY_TASK_ID.zarr"' in wanted
+
+
+@pytest.mark.parametrize(
+    "end", ["2030-01-01T00:00:00", "N/A", "", "2030-01-01T00:00:00\\n2030-01-01T00:00:01", "NOT_SET"]
+)
+def test_a_job_is_told_its_end_as_a_number_or_not_at_all(end, tmp_path):
+    (tmp_path / "squeue").write_text(f"#!/bin/sh\nprintf '{end}\\n'\n")
+    (tmp_path / "squeue").chmod(0o755)
+    lines = text("array", store="a-$SLURM_ARRAY_TASK_ID.zarr").splitlines()
+    at = next(i for i, line in enumerate(lines) if "squeue --noheader" in line)
+    asked = "\n".join([*lines[at : at + 2], "echo ${L2L_JOB_END-none}"])
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TZ": "UTC"}
+    told = subprocess.run(["bash", "-c", asked], env=environment, capture_output=True, text=True, check=True).stdout
+    assert told == ("1893456000\n" if end == "2030-01-01T00:00:00" else "none\n")
 
 
 def test_a_short_job_is_told_of_its_end_after_three_quarters_of_it():

@@ -17,16 +17,7 @@ from l2l_dask.errors import ConfigError
 from l2l_dask.notebook import frame
 
 from .asking import get, websocket
-
-FREE = """\
-from l2l_dask import Experiment, Real, Space, minimize
-
-def search(store):
-    return Experiment(
-        lambda params: params["x"] ** 2, "random", space=Space({"x": Real(-1, 1)}), objectives=minimize("loss"),
-        store=store, evaluations=3000, cluster="serial",
-    )
-"""
+from .jupyter import FREE
 
 
 def test_outside_of_a_notebook_it_is_a_line_and_nothing_is_served(tmp_path):
@@ -56,7 +47,7 @@ def address(tmp_path, stores):
     stores.make(tmp_path / "b.zarr", 20)
     html = frame.View("line", tmp_path / "a.zarr")._repr_html_()
     yield unescape(re.search("src='([^']*)'", html)[1])
-    frame.close()
+    frame._one.close()
 
 
 def test_a_frame_is_for_who_knows_its_address_from_pages_of_this_machine(address):
@@ -103,6 +94,6 @@ def test_a_server_that_was_killed_is_started_again(address, tmp_path):
 
 def test_a_server_that_is_closed_is_gone(address):
     assert get(address)[0] == 200
-    frame.close()
+    frame._one.close()
     with pytest.raises(urllib.error.URLError):
         get(address)

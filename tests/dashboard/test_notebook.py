@@ -10,7 +10,7 @@ import pytest
 from l2l_dask.notebook import jupyter
 
 from . import browser
-from .jupyter import Lab
+from .jupyter import FREE, Lab
 
 nbformat = pytest.importorskip("nbformat", reason="needs the extra l2l-dask[notebooks]")
 nbclient = pytest.importorskip("nbclient", reason="needs the extra l2l-dask[notebooks]")
@@ -37,15 +37,6 @@ experiment = Experiment(
     cluster="serial",
 )"""
 SHOW = "handle = experiment.start()\nhandle.show({page})"
-FREE = """\
-from l2l_dask import Experiment, Real, Space, minimize
-
-def search(store):
-    return Experiment(
-        lambda params: params["x"] ** 2, "random", space=Space({"x": Real(-1, 1)}), objectives=minimize("loss"),
-        store=store, evaluations=3000, cluster="serial",
-    )
-"""
 COUNT = """() => +(Bokeh.documents[0]?.get_model_by_name("status")?.children[0].text
   .match(/([\\d,]+) of/)?.[1].replace(",", "") ?? 0)"""
 

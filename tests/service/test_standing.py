@@ -18,7 +18,7 @@ LOST = {"state": "running", "job": "7-7", "machine": "another", "pid": 1, "start
 @pytest.fixture
 def at(tmp_path, monkeypatch):
     """The folder of a service whose batch system has not been asked yet."""
-    monkeypatch.setattr(standing, "_answers", {}, raising=False)
+    monkeypatch.setattr(standing, "_answers", {})
     at = place.Place(tmp_path)
     at.make()
     SETTINGS.write(at)
@@ -86,10 +86,35 @@ def test_the_service_itself_asks_for_no_more_than_it_needs_whatever_its_workers_
     assert (own.cores, own["memory"], own["queue"]) == (1, "4 GB", "q")
     assert own["job_extra_directives"] == ["-C cpu", "--qos=long", "--nodelist=n1"]
 
-    options = {
-        "cores": 8,
-        "memory": "9 GB",
-        "disk": "1 GB",
-        "job_extra_directives": {"request_gpus": 1, "accounting": "a"},
-    }
-    assert Settings("htcondor", options).own_profile["job_extra_directives"] == {"accounting": "a"}
+
+KEPT = {
+    "pbs": ["-l filesystems=home:eagle", "-l place=scatter", "-N name", "-c n"],
+    "sge": ["-l h_rt=600", "-l hostname=n1", "-N name"],
+    "lsf": ["-G group", "-N", "-c 10", '-R "select[type==any]"'],
+    "oar": ["-p \"cluster='a'\"", "-n name"],
+}
+LEFT_OUT = {
+    "pbs": ["-l select=4:ncpus=64", "-lnodes=2", "-l place=scatter,ngpus=4", "-l mem=8gb"],
+    "sge": ["-pe smp 8", "-l gpu=4", "-l h_rt=600,h_vmem=8G"],
+    "lsf": ["-n 64", "-M 64GB", '-gpu "num=4"', '-R "rusage[mem=4GB]"'],
+    "oar": ["-l /nodes=2/core=8"],
+}
+
+
+@pytest.mark.parametrize("system", KEPT)
+def test_of_what_its_workers_ask_for_the_service_leaves_out_what_is_large_in_that_batch_system(system):
+    options = {"cores": 64, "memory": "180 GB", "job_extra_directives": [*LEFT_OUT[system], *KEPT[system]]}
+    assert Settings(system, options).own_profile["job_extra_directives"] == KEPT[system]
+
+
+def test_what_is_asked_for_the_service_itself_is_not_left_out():
+    options = {"cores": 64, "memory": "180 GB", "job_extra_directives": ["--gres=gpu:4", "--qos=long"]}
+    own = Settings("slurm", options, service={"job_extra_directives": ["--nodes=1"]}).own_profile
+    assert own["job_extra_directives"] == ["--nodes=1"]
+
+
+def test_where_no_job_can_wait_for_another_that_is_said_before_anything_is_written(tmp_path):
+    settings = Settings("htcondor", {"cores": 4, "memory": "8 GB", "disk": "1 GB"})
+    with pytest.raises(ClusterError, match=r"htcondor: there is no service there.*l2l run --cluster htcondor"):
+        starting.prepare(tmp_path / "lab", settings)
+    assert not (tmp_path / "lab").exists()
