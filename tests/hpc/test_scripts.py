@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -15,9 +16,9 @@ MODEL = """
 import os, time
 
 def fitness(params, context):
+    with open("begun", "a") as file:
+        file.write(f"{context.id} {os.environ.get('CUDA_VISIBLE_DEVICES')} {os.environ.get('L2L_JOB_END')}\\n")
     time.sleep(float(open("seconds").read()))
-    with open("seen", "a") as file:
-        file.write(f"{context.id} {os.environ.get('CUDA_VISIBLE_DEVICES')}\\n")
     return params["tau"] + params["omega"]
 """
 
@@ -59,9 +60,9 @@ class Place:
         finally:
             os.chdir(before)
 
-    def done(self, store="my-model"):
-        seen = self.folder / "examples/seen"
-        return len(seen.read_text().splitlines()) if seen.exists() else 0
+    def begun(self):
+        begun = self.folder / "examples/begun"
+        return len(begun.read_text().splitlines()) if begun.exists() else 0
 
     def shown(self, store="my-model"):
         from l2l_dask.trajectory import load
@@ -96,18 +97,17 @@ class Place:
 def test_one_node_finishes_what_was_interrupted_and_leaves_alone_what_has_finished(place):
     place.budget(40, 0.05)
     job = place.submit("one-node", "--cpus-per-task=1")
-    place.slurm.wait_for(lambda: place.done() > 5)
+    place.slurm.wait_for(lambda: place.begun() > 5)
     place.tell(job)
     place.ended(job)
     interrupted = place.shown()
     assert (interrupted.state, interrupted.details["reason"]) == ("stopped", "interrupted by SIGINT"), place.printed()
     assert 5 < interrupted.counts()["done"] < 40
-    assert interrupted.counts()["pending"] == 0  # what ran was let end
 
     for _ in range(2):  # what has finished is left alone
         assert place.ended(place.submit("one-node", "--cpus-per-task=1")) == "COMPLETED", place.printed()
         assert place.all_evaluated(40)
-        assert place.done() == 40  # none of them twice
+        assert place.begun() == 40  # none of them twice: what ran was let end
 
 
 def test_an_array_searches_with_a_seed_and_a_store_for_each_number(place):
@@ -119,6 +119,16 @@ def test_an_array_searches_with_a_seed_and_a_store_for_each_number(place):
     assert first.individual(0).params != second.individual(0).params
 
 
+def test_each_element_of_an_array_knows_its_own_end(place):
+    place.budget(20, 0.2)
+    job = place.submit("array", "--array=1-2", "--cpus-per-task=1")
+    for number in (1, 2):  # one of them has the array's own id
+        place.ended(f"{job}_{number}")
+    ends = [line.split()[2] for line in (place.folder / "examples/begun").read_text().splitlines()]
+    assert len(ends) == 40
+    assert all(1000 < float(end) - time.time() <= 1800 for end in ends)
+
+
 def test_each_evaluation_of_a_job_with_gpus_sees_its_own(place):
     # This Slurm has no GPUs to give: the variable that it would set stands in.
     gres = ('job_extra_directives = ["--gres=gpu:4"]\n', "")
@@ -127,7 +137,7 @@ def test_each_evaluation_of_a_job_with_gpus_sees_its_own(place):
     place.budget(40, 0.1)
     assert place.ended(place.submit("gpus", "--mem=1G")) == "COMPLETED", place.printed()
     assert place.all_evaluated(40)
-    seen = {line.split()[1] for line in (place.folder / "examples/seen").read_text().splitlines()}
+    seen = {line.split()[1] for line in (place.folder / "examples/begun").read_text().splitlines()}
     assert seen == {"0", "1", "2", "3"}
     assert all(job.ended for job in place.slurm.jobs())
 
@@ -136,7 +146,7 @@ def test_a_chain_goes_on_by_itself_and_ends_when_the_search_has_finished(place):
     place.edit("workers", ("workers = 4", "workers = 1"), ("cores = 4", "cores = 2"))
     place.budget(40, 0.1)
     job = place.submit("workers", "--mem=1G")
-    place.slurm.wait_for(lambda: place.done() > 5)
+    place.slurm.wait_for(lambda: place.begun() > 5)
     [successor] = place.successors()
     place.tell(job)
     place.ended(job)
@@ -144,13 +154,13 @@ def test_a_chain_goes_on_by_itself_and_ends_when_the_search_has_finished(place):
     assert place.ended(successor.id) == "COMPLETED", place.printed()
     assert place.all_evaluated(40)
     place.none_is_left()
-    assert place.done() == 40
+    assert place.begun() == 40
 
 
 def test_a_chain_that_is_cancelled_ends(place):
     place.budget(400, 0.1)
     job = place.submit("workers", "--mem=1G")
-    place.slurm.wait_for(lambda: place.done() > 0)
+    place.slurm.wait_for(lambda: place.begun() > 0)
     assert len(place.successors()) == 1
     place.slurm.cancel(job)
     place.none_is_left()
@@ -172,13 +182,13 @@ def test_an_allocation_survives_the_death_of_a_worker_and_goes_on_after_its_wall
     place.budget(100, 0.1)
     size = ("--nodes=2", "--ntasks-per-node=2")
     job = place.submit("allocation", *size)
-    place.slurm.wait_for(lambda: place.done() > 5)
+    place.slurm.wait_for(lambda: place.begun() > 5)
     [meeting] = place.folder.glob("examples/runs/my-model.jobs/allocation-*")
     assert meeting.stat().st_mode & 0o777 == 0o700
     assert json.loads((meeting / "scheduler.json").read_text())["address"].startswith("tls://")
-    before = place.done()
+    before = place.begun()
     roles(place.slurm)[3].kill()
-    place.slurm.wait_for(lambda: place.done() > before + 10)
+    place.slurm.wait_for(lambda: place.begun() > before + 10)
     place.tell(job)
     place.ended(job)
     assert place.shown().details["reason"] == "interrupted by SIGINT", place.printed()
@@ -193,7 +203,7 @@ def test_an_allocation_survives_the_death_of_a_worker_and_goes_on_after_its_wall
 def test_what_remains_of_an_allocation_ends_when_its_driver_is_killed(place):
     place.budget(400, 0.1)
     job = place.submit("allocation", "--nodes=1", "--ntasks-per-node=3")
-    place.slurm.wait_for(lambda: place.done() > 5)
+    place.slurm.wait_for(lambda: place.begun() > 5)
     roles(place.slurm)[1].kill()
     place.ended(job)
     assert not (place.folder / "examples/runs/my-model.jobs").exists()
@@ -204,20 +214,20 @@ def test_slurm_tells_a_job_of_its_walltime_and_nothing_is_lost(place):
     place.budget(150, 0.2)
     place.edit("one-node", ("INT@120", "INT@20"))
     job = place.submit("one-node", "--cpus-per-task=1")
-    place.slurm.wait_for(lambda: place.done() > 5)
+    place.slurm.wait_for(lambda: place.begun() > 5)
     place.slurm.end_soon(job, 22)
     place.ended(job, seconds=90)
     assert place.shown().details["reason"] == "interrupted by SIGINT", place.printed()
     assert place.ended(place.submit("one-node", "--cpus-per-task=1")) == "COMPLETED", place.printed()
     assert place.all_evaluated(150)
-    assert place.done() == 150
+    assert place.begun() == 150
 
 
 @pytest.mark.soak
 def test_an_allocation_survives_the_crash_of_a_node_of_workers(place):
     place.budget(300, 0.3)
     job = place.submit("allocation", "--nodes=2", "--ntasks-per-node=3")
-    place.slurm.wait_for(lambda: place.done() > 5)
+    place.slurm.wait_for(lambda: place.begun() > 5)
     driver, worker = (node_of(place.slurm, rank) for rank in (1, 5))
     assert driver != worker
     place.slurm.crash(worker)
@@ -232,14 +242,14 @@ def test_a_chain_whose_node_crashed_goes_on_in_the_same_job_with_the_same_succes
     place.edit("workers", ("workers = 4", "workers = 1"), ("cores = 4", "cores = 2"))
     place.budget(300, 0.3)
     job = place.submit("workers", "--mem=1G")
-    place.slurm.wait_for(lambda: place.done() > 5)
+    place.slurm.wait_for(lambda: place.begun() > 5)
     [successor] = place.successors()
     node = place.slurm.job(job).node
     place.slurm.crash(node)
     place.slurm.notice(node)
     place.slurm.wait_for(lambda: place.slurm.job(job).state == "RUNNING", 300)
-    before = place.done()
-    place.slurm.wait_for(lambda: place.done() > before + 10, 120)
+    before = place.begun()
+    place.slurm.wait_for(lambda: place.begun() > before + 10, 120)
     assert [each.id for each in place.successors()] == [successor.id]
     assert place.ended(job, seconds=240) == "COMPLETED", place.printed()
     assert place.all_evaluated(300)

@@ -48,7 +48,7 @@ def test_stop_leaves_no_process_and_nothing_but_the_stores_and_says_what_remains
     done = site.stop(service)
     assert "unfinished: a" in done.stderr
     assert load(site.root / "a.zarr").state == "interrupted"
-    assert load(site.root / "a.zarr").counts()["pending"] == 0  # what ran was let end
+    assert site.n_done("a") == site.n_begun  # what ran was let end
     site.wait_until(lambda: not any(alive(p.pid) for p in before))
     assert {path.name for path in site.root.iterdir()} == {"a.zarr", ".l2l-service"}
     kept = {path.name for path in site.place.private.iterdir()}
@@ -125,7 +125,7 @@ def test_one_that_starts_later_gets_its_share_by_weight(site):
     used = site.slot_seconds()
     site.wait_until(lambda: sum(site.slot_seconds().values()) > sum(used.values()) + 30, 60)
     gained = {name: seconds - used[name] for name, seconds in site.slot_seconds().items()}
-    assert gained["b"] == pytest.approx(2 * gained["a"], rel=0.1)
+    assert gained["b"] / sum(gained.values()) == pytest.approx(2 / 3, rel=0.1)
     site.stop(service, "--now")
 
 
