@@ -102,6 +102,12 @@ class Objectives(Sequence[Objective]):
     def __repr__(self) -> str:
         return ", ".join(f"{o.direction}({o.name!r})" for o in self)
 
+    @property
+    def signs(self) -> Floats:
+        """1 for each that is minimised, -1 for each that is maximised."""
+        signs: Floats = self._sign
+        return signs
+
     def cost(self, fitness: Floats) -> Floats:
         """Turn fitness (..., n_objectives), in the user's directions, into cost, always minimised; and back."""
         cost: Floats = np.asarray(fitness, dtype=float) * self._sign

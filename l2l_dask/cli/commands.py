@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -128,8 +129,11 @@ def unpause(store: Path) -> None:
 
 def _send(store: Path, command: Any) -> None:
     from l2l_dask.cli.control import tell
+    from l2l_dask.trajectory.actions import note
 
-    click.echo(tell(store, command), err=True)
+    said = tell(store, command)
+    note(store, command, f"the command line on {socket.gethostname()}")
+    click.echo(said, err=True)
 
 
 @cli.command("list")

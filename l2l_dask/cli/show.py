@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from l2l_dask.errors import L2LError, StoreError
+from l2l_dask.evaluation import FAILURES
 from l2l_dask.trajectory import FINAL, RETRY, Individual, Trajectory, load
 from l2l_dask.trajectory.layout import stores_below
 
@@ -134,7 +135,7 @@ def table_of_stores(folder: Path, *, as_json: bool) -> None:
             table.add_row(escape(row["store"]), "[red]unreadable[/red]", *[""] * (len(titles) - 2))
             continue
         n = row["evaluations"]
-        failed = n["failed"] + n["timed_out"] + n["crashed"]
+        failed = sum(n[status.label] for status in FAILURES)
         fitness = next(iter(row["best"]["fitness"].values()), math.nan) if row["best"] else math.nan
         shown = "" if math.isnan(fitness) else f"{fitness:.6g}"
         table.add_row(

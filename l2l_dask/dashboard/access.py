@@ -62,8 +62,8 @@ class Access:
         """Tell whether this is the token, in a time that says nothing about it."""
         return bool(self.token) and hmac.compare_digest(token.encode(), self.token.encode())
 
-    def permits(self, request: HTTPServerRequest) -> bool:
-        """Tell whether who asks was let in before."""
+    def admit(self, request: HTTPServerRequest) -> bool:
+        """Tell whether who asks may come in: whoever was let in before."""
         if not self.token:
             # The name is all that tells this machine's own pages from a site elsewhere that has its name lead here.
             try:
@@ -97,8 +97,8 @@ class InPath(Access):
         """Give no cookie to anybody."""
         return False
 
-    def permits(self, request: HTTPServerRequest) -> bool:
-        """Tell whether the address begins with the token, and take it away: what remains is the page."""
+    def admit(self, request: HTTPServerRequest) -> bool:
+        """Take the token from the beginning of the address, which leaves the page; tell whether it was there."""
         first, slash, rest = request.path.removeprefix("/").partition("/")
         if not slash or not hmac.compare_digest(first.encode(), self.token.encode()):
             return False

@@ -140,7 +140,7 @@ class Viewer:
         return made
 
     def _go_on(self) -> None:
-        """Show what comes below, now that the browser has drawn what is above."""
+        """Let the next part come: the first once the browser has drawn what is above, each other one right after."""
         self._is_drawn = True
         tick: Any = self.tick
         self._document.add_next_tick_callback(tick)
@@ -208,6 +208,8 @@ def _still(shown: list[Followed]) -> Iterator[None]:
 class Overview:
     """The page about all stores, in one document."""
 
+    missing = False
+
     def __init__(self, document: Document, stores: Stores) -> None:
         self._stores, self._page = stores, Experiments(stores)
         self.banner = Banner()
@@ -221,14 +223,16 @@ class Overview:
         self._page.update()
         self.banner.say(self._stores.problem)
 
+    tick = begin
+
 
 def fill(document: Document, slug: str, stores: Stores, command: Command | None = None) -> None:
     """Make a viewer's document, which renews itself from then on."""
     document.template = theme.page()
     document.template_variables.update(pages=PAGES if slug != "experiments" else ())
-    made: Any = Overview(document, stores) if slug == "experiments" else Viewer(document, slug, stores, command)
+    made = Overview(document, stores) if slug == "experiments" else Viewer(document, slug, stores, command)
     made.begin()
-    document.template_variables["missing"] = getattr(made, "missing", False)
-    tick = getattr(made, "tick", made.begin)
+    document.template_variables["missing"] = made.missing
+    tick: Any = made.tick
     document.add_next_tick_callback(tick)
     document.add_periodic_callback(tick, _TICK)

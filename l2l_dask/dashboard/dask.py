@@ -105,7 +105,7 @@ class Page(_Handed):
             if name in answer.headers:
                 self.set_header(name, answer.headers[name])
         self.set_header("Content-Security-Policy", self._policy)
-        if answer.code not in (204, 304):
+        if answer.code != 204:
             self.finish(answer.body)
 
     async def _fetch(self, to: Upstream) -> Any:
@@ -126,9 +126,10 @@ class Socket(_Handed, WebSocketHandler):
     _upstream: WebSocketClientConnection
 
     async def get(self, *args: Any, **kwargs: Any) -> None:
-        self._upstream = await self.reach(self._connect)
-        if self._upstream is None:
+        upstream = await self.reach(self._connect)
+        if upstream is None:
             return
+        self._upstream = upstream
         try:
             await super().get(*args, **kwargs)
         finally:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -18,12 +18,14 @@ from l2l_dask.dashboard.summary import Summary, stamp, summed_up
 from l2l_dask.errors import L2LError
 from l2l_dask.evaluation import Status
 from l2l_dask.trajectory import Following, Trajectory, underway
-from l2l_dask.trajectory.layout import store_below, stores_below
+from l2l_dask.trajectory.layout import LIVE, store_below, stores_below
 from l2l_dask.underway import Underway
+
+if TYPE_CHECKING:
+    from l2l_dask.dashboard.pages._course import Course
 
 _log = logging.getLogger(__name__)
 
-LIVE = ("queued", "running", "paused")
 _PERIOD, _PERIOD_ENDED = 0.5, 2.0  # seconds between two looks at a store
 _SHARE = 0.2  # of the time that one store may take, however large it is
 _WATCHED = 5.0  # seconds for which an interest counts,
@@ -55,13 +57,17 @@ class Followed:
         When the record of what people did to it changed last.
     still
         Held while the rows change that all trajectories of it share, and by who looks at them.
+    course
+        How its search went, for pages that show it; None before the first.
+    at_work
+        Held while that is kept up.
     """
 
     def __init__(self, store: Path, name: str) -> None:
         self.store, self.name = store, name
         self.version = self.incarnation = 0
         self.problem = self.loss = ""
-        self.summary, self.actions = Summary(stamp=None), 0.0
+        self.summary, self.actions = Summary(), 0.0
         self.asked = time.monotonic()
         self.underway: list[Underway] = []
         self._following = Following(store)
@@ -69,6 +75,8 @@ class Followed:
         self.still = threading.Lock()
         self._lock, self._looked, self._took, self._summed = threading.Lock(), -math.inf, 0.0, 0
         self._shared: dict[Any, Any] = {}
+        self.course: Course | None = None
+        self.at_work = threading.Lock()
 
     @property
     def ready(self) -> bool:
@@ -125,10 +133,11 @@ class Followed:
     def _take(self, version: int, trajectory: Trajectory) -> None:
         before, is_new = self._trajectory, version != self.version
         # In this order: who does not wait sees no other store as the same one, nor keeps what is old as new.
-        if is_new and before is not None and trajectory.experiment != before.experiment:
-            self._shared = {}
-            self.incarnation += 1
-        self._trajectory = trajectory
+        with self.at_work:
+            if is_new and before is not None and trajectory.experiment != before.experiment:
+                self._shared, self.course = {}, None
+                self.incarnation += 1
+            self._trajectory = trajectory
         self.version = version
 
     def _sum_up(self) -> None:
@@ -137,7 +146,7 @@ class Followed:
         self.underway = underway(self.store) if trajectory.state in LIVE else []
         if trajectory.state in LIVE or self._summed != self.version:
             self._summed = self.version
-            self.summary, self.loss = summed_up(trajectory, None, self.underway), _loss(trajectory)
+            self.summary, self.loss = summed_up(trajectory, self.underway), _loss(trajectory)
         self.actions = _changed(trajectory.layout.actions)
 
 

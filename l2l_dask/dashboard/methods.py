@@ -11,12 +11,12 @@ import numpy as np
 
 from l2l_dask import config
 from l2l_dask.dashboard import data_workers
+from l2l_dask.dashboard.times import duration
 from l2l_dask.errors import ConfigError
 from l2l_dask.evaluation import FAILURES, Status
 from l2l_dask.trajectory import Trajectory
 
 _LONG = 40  # names in a sentence
-_UNITS = ((2 * 86_400, 86_400, "days"), (2 * 3600, 3600, "hours"), (120, 60, "minutes"), (0, 1, "seconds"))
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _FROM_PYTHON = (
     "# Made in Python, without a name: put file.py:name of the {0} in the place of pickled.",
@@ -97,12 +97,6 @@ def at_once(t: Trajectory) -> tuple[int, float, float]:
     change = np.repeat([-1, 1], len(started))[np.argsort(times, kind="stable")]
     begun = data_workers.began(t) or float(started.min())
     return int(np.cumsum(change).max(initial=1)), float(finished.max() - begun), float((finished - started).sum())
-
-
-def duration(seconds: float) -> str:
-    """Say how long something took, in a unit that suits it."""
-    size, name = next((size, name) for least, size, name in _UNITS if seconds >= least or least == 0)
-    return f"{seconds / size:.3g} {name}"
 
 
 def _software(t: Trajectory) -> str:

@@ -17,7 +17,9 @@ from l2l_dask.dashboard.followed import Followed
 from l2l_dask.dashboard.importance import MOST_ROWS, importance
 from l2l_dask.dashboard.pages import _common as common
 from l2l_dask.dashboard.pages import _course as course
+from l2l_dask.dashboard.pages._axis import Axis
 from l2l_dask.dashboard.pages._details import plots as saved_plots
+from l2l_dask.dashboard.pages._pareto import MOST_FRONT
 from l2l_dask.dashboard.pages.parameters import Parameters
 from l2l_dask.dashboard.pages.search import Search
 from l2l_dask.dashboard.pages.workers import Workers
@@ -27,7 +29,6 @@ from l2l_dask.space import Floats
 from l2l_dask.trajectory import Trajectory
 
 MOST_OBJECTIVES = 4  # that have plots of their own
-MOST_FRONT = 2_000  # members of a front that are drawn
 # Individuals times parameters, and parameters, from which on importance takes longer than a second or two.
 MOST_WORK, MOST_SHUFFLED = 30_000, 20
 _MOST_MATRICES = 4
@@ -113,12 +114,8 @@ class Plots:
         return ids
 
     @cached_property
-    def _searches(self) -> list[_Search]:
-        """A page for each objective."""
-        pages = [_Search(self._still, {}) for _ in self.trajectory.objectives.names[:MOST_OBJECTIVES]]
-        for objective, page in enumerate(pages):
-            page.choose(objective, over_time=False)
-        return pages
+    def _search(self) -> _Search:
+        return _Search(self._still, {})
 
     @cached_property
     def _parameters(self) -> Parameters:
@@ -126,14 +123,14 @@ class Plots:
 
     def search(self, objective: int = 0) -> list[Drawn]:
         """Plot the fitness over evaluations and over time, by generation if there are any, and its distribution."""
-        page, name = self._searches[objective], self.trajectory.objectives.names[objective]
+        page, name = self._search, self.trajectory.objectives.names[objective]
+        page.choose(objective, over_time=False)
         over_evaluations, *others = page.figures
-        page.make()  # others of the same individuals, so that both may be shown
-        page.choose(objective, over_time=True)
+        over_time = page.again_over_time()
         what = f"{name} ({self._way(objective)}) of each individual (points), and the best so far (line)"
         shown = [
             _drawn([over_evaluations], f"{what}, in the order in which evaluations ended", wide=True),
-            _drawn([page.figures[0]], f"{what}, by the time at which evaluations ended"),
+            _drawn([over_time], f"{what}, by the time at which evaluations ended"),
         ]
         if len(others) > 1:
             shown.append(_drawn(others[:1], f"{name} in each generation: quartiles (band), median and best (lines)"))
@@ -144,7 +141,7 @@ class Plots:
 
     def pareto(self) -> list[Drawn]:
         """Plot the Pareto front, by pairs of objectives, and its hypervolume over evaluations."""
-        part, t = self._searches[0].pareto, self.trajectory
+        part, t = self._search.pareto, self.trajectory
         if part is None or not len(self.front):
             return []
         *pairs, volume = part.figures
@@ -152,8 +149,8 @@ class Plots:
         names, n = t.objectives.names, len(t.objectives)
         ways = ", ".join(f"{name} {self._way(k)}" for k, name in enumerate(names))
         many = common.counted(min(len(self.front), MOST_FRONT), len(self.front), "members")
-        some = f", the first {len(pairs)} of {n * (n - 1) // 2} pairs" if len(pairs) < n * (n - 1) // 2 else ""
-        among = common.counted(len(self._searches[0].sample), self.done)
+        some = f", the {part.some}" if part.some else ""
+        among = common.counted(len(self._search.sample), self.done)
         reference = (course.course(self._still).front or course.Front()).reference
         corner = ", ".join(f"{a} {b:.4g}" for a, b in zip(names, t.objectives.cost(reference).tolist(), strict=True))
         return [
@@ -169,14 +166,14 @@ class Plots:
         lines = {name: [np.round(line, 4).tolist() for line in source.data[name]] for name in ("xs", "ys")}
         source.data = dict(source.data) | lines  # a third of the size of as many small arrays
         n = len(part.axes) - len(self.trajectory.objectives)
-        axes = common.counted(n, self.trajectory.space.dim, "parameters").replace(" shown", "")
+        axes = common.counted(n, self.trajectory.space.dim, "parameters", "")
         what = f"A line for each individual, across axes for {axes} and each objective"
         return [_drawn([part.figure], f"{what}; a parameter that is not active is passed below its axis", wide=True)]
 
     def each(self) -> list[Drawn]:
         """Plot each of the first parameters against the fitness by the first objective."""
         part, names = self._parameters.parts[1], self.trajectory.objectives.names
-        n = common.counted(len(part.axes), self.trajectory.space.dim, "parameters").replace(" shown", "")
+        n = common.counted(len(part.axes), self.trajectory.space.dim, "parameters", "")
         shown = common.counted(len(part.sample), self.done, "done")
         what = f"Each of {n} against {names[0]} ({self._way(0)}): {shown}, the 100 best among them"
         return [_drawn(part.figures, what, wide=True)]
@@ -228,7 +225,7 @@ class Plots:
         return [_drawn([figure], what, wide=figure in courses) for figure in drawn], " ".join(said)
 
     def _way(self, objective: int) -> str:
-        return "minimized" if common.sign(self.trajectory, objective) > 0 else "maximized"
+        return self.once(Axis, -1 - objective).way
 
 
 def _lighter(image: Floats) -> NDArray[Any]:

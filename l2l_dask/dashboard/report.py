@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -18,10 +17,14 @@ from bokeh.resources import Resources
 from jinja2 import Environment, PackageLoader
 
 from l2l_dask.dashboard import data_workers, methods
+from l2l_dask.dashboard.pages._common import error_text
 from l2l_dask.dashboard.plots import MOST_OBJECTIVES, Drawn, Plots
-from l2l_dask.errors import L2LError, StoreError
+from l2l_dask.dashboard.times import duration
+from l2l_dask.errors import StoreError
+from l2l_dask.evaluation import FAILURES
 from l2l_dask.space import Categorical
 from l2l_dask.trajectory import Trajectory
+from l2l_dask.trajectory.layout import write_atomically
 
 _MOST_ROWS = 60  # parameters of the best
 _MOST_MEMBERS, _MOST_COLUMNS = 20, 8  # of the table of a front
@@ -70,14 +73,10 @@ def write(trajectory: Trajectory, out: Path) -> None:
     StoreError
         If the file cannot be written.
     """
-    temporary = out.with_name(f".{out.name}-{os.getpid()}")
     try:
-        temporary.write_text(html(trajectory), encoding="utf-8")
-        os.replace(temporary, out)
+        write_atomically(out, html(trajectory).encode())
     except OSError as error:
         raise StoreError(f"{out} cannot be written: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def html(trajectory: Trajectory) -> str:
@@ -133,7 +132,7 @@ def _drawn_objectives(plots: Plots) -> int:
 
 def _summary(t: Trajectory, drawn: list[Drawn]) -> Section:
     counts, labels = t.counts(), t.experiment.get("labels", {})
-    failed = counts["failed"] + counts["timed_out"] + counts["crashed"]
+    failed = sum(counts[status.label] for status in FAILURES)
     stopped = f"{counts['stopped']:,} stopped early, " if counts["stopped"] else ""
     words = (
         f"{labels.get('optimizer', '?')} on {labels.get('optimizee', '?')}: {counts['total']:,} evaluations, "
@@ -226,8 +225,8 @@ def _workers(plots: Plots) -> Section:
     waits = plots.once(data_workers.waits)
     whole = float(busy.busy.sum() / busy.workers.sum()) if busy.workers.sum() > 0 else 0.0
     words = f"The workers were busy for {min(whole, 1.0):.0%} of their time. "
-    words += f"Half of all evaluations took at most {methods.duration(took.median)}, the longest "
-    words += f"{methods.duration(took.longest)}."
+    words += f"Half of all evaluations took at most {duration(took.median)}, the longest "
+    words += f"{duration(took.longest)}."
     if waits is not None and len(waits.share):
         words += f" In waiting for the last of a generation {waits.share.mean():.0%} of the time went by."
     return Section("Workers", [words], drawn=drawn)
@@ -240,18 +239,10 @@ def _failures(t: Trajectory) -> Section:
     kinds = Counter(t.record["error"][failed].tolist())
     rows = [[_cut(kind, _WIDE), f"{n:,}"] for kind, n in kinds.most_common(_MOST_KINDS)]
     more = f"and {len(kinds) - _MOST_KINDS:,} more ways to fail" if len(kinds) > _MOST_KINDS else ""
-    blocks = [Block(_error(t, id), f"individual {id}") for id in failed[:_MOST_ERRORS]]
+    blocks = [Block(error_text(t, id, _LONGEST), f"individual {id}") for id in failed[:_MOST_ERRORS]]
     few = len(blocks) < len(failed)
     texts = [f"The first {len(blocks)} are quoted; l2l export STORE OUT.csv has all."] if few else []
     return Section(f"Failures: {len(failed):,}", texts, [Table(["error", "individuals"], rows, more)], blocks=blocks)
-
-
-def _error(t: Trajectory, id: int) -> str:
-    try:
-        text = t.error(id)
-    except (L2LError, ValueError, KeyError) as error:
-        text = f"its error cannot be read: {error}"
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}\n... (cut)"
 
 
 def _again(t: Trajectory) -> Section:

@@ -35,22 +35,25 @@ STATIC = Path(__file__).parent / "static"
 _COMPONENTS: Any = ("bokeh", "bokeh-widgets", "bokeh-tables")
 # Styles: Bokeh writes them into its elements. Scripts: files of this server, and those that carry the page's nonce.
 _POLICY = (
-    "default-src 'none'; script-src 'self'{nonce}; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
-    "font-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
+    "default-src 'none'; script-src 'self'{scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "font-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'{frames}"
 )
 # Dask writes scripts into its pages, without a nonce, and templates into its tables.
-_DASK_POLICY = _POLICY.format(nonce=" 'unsafe-inline' 'unsafe-eval'")
+_DASK_SCRIPTS = " 'unsafe-inline' 'unsafe-eval'"
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "X-Frame-Options": "SAMEORIGIN",
 }
 
 
 class DashboardError(L2LError):
     """A dashboard that cannot be served where it was asked for."""
+
+
+def _policy(access: Access, scripts: str = "") -> str:
+    return _POLICY.format(scripts=scripts, frames="".join(f" {origin}" for origin in access.frames))
 
 
 class _Headers(OutputTransform):
@@ -70,12 +73,9 @@ class _Headers(OutputTransform):
         for name, value in _HEADERS.items():
             headers[name] = value
         if "Content-Security-Policy" not in headers:
-            headers["Content-Security-Policy"] = _POLICY.format(nonce="")
-        if self._access.frames:
-            # The older of the two headers knows no other origins.
-            del headers["X-Frame-Options"]
-            policy, own = headers["Content-Security-Policy"], "frame-ancestors 'self'"
-            headers["Content-Security-Policy"] = policy.replace(own, " ".join((own, *self._access.frames)))
+            headers["Content-Security-Policy"] = _policy(self._access)
+        if not self._access.frames:  # of other origins, this older header knows nothing
+            headers["X-Frame-Options"] = "SAMEORIGIN"
         for name in ("Access-Control-Allow-Origin", "Server"):
             headers.pop(name, None)
         return status_code, headers, chunk
@@ -88,7 +88,7 @@ class _Refused(RequestHandler):
         self.set_status(403)
         self.set_header("Content-Type", "text/html; charset=utf-8")
         self.set_header("Cache-Control", "no-store")
-        self.finish(theme.message("403: not without the link", self.settings["refused"]))
+        self.finish(theme.message("403: not without the link", self.settings["access"].refused))
 
 
 class _Enter(RequestHandler):
@@ -130,7 +130,7 @@ class _Page(DocHandler):
         )
         self.set_header("Content-Type", "text/html; charset=utf-8")
         self.set_header("Cache-Control", "no-store")
-        self.set_header("Content-Security-Policy", _POLICY.format(nonce=f" 'nonce-{nonce}'"))
+        self.set_header("Content-Security-Policy", _policy(self.settings["access"], f" 'nonce-{nonce}'"))
         if session.document.template_variables.get("missing"):
             self.set_status(404)
         self.write(page)
@@ -170,7 +170,7 @@ class _Tornado(BokehTornado):
             compress_response=True,
             default_handler_class=_Missing,
         )
-        self.settings["refused"] = access.refused
+        self.settings["access"] = access
         headers: Any = partial(_Headers, access)
         self.transforms.append(headers)
         self.add_handlers(
@@ -189,14 +189,14 @@ class _Tornado(BokehTornado):
         token = request.query_arguments.get("token", [b""])[-1].decode(errors="replace")
         if request.method == "GET" and self._access.opens(token):
             return self.get_handler_delegate(request, _Enter, {"access": self._access})
-        if not self._access.permits(request):
+        if not self._access.admit(request):
             return self.get_handler_delegate(request, _Refused)
         is_websocket = dask.is_websocket(request)
         if (is_websocket or request.path.endswith("/ws")) and not self._access.connects(request):
             return self.get_handler_delegate(request, _Refused)
         if self._dask_pages is not None and dask.is_below(request.path):
             handed = dask.Socket if is_websocket else dask.Page
-            told = {"pages": self._dask_pages, "policy": _DASK_POLICY}
+            told = {"pages": self._dask_pages, "policy": _policy(self._access, _DASK_SCRIPTS)}
             return self.get_handler_delegate(request, handed, told)
         return super().find_handler(request, **kwargs)
 
@@ -206,8 +206,8 @@ class Dashboard(BaseServer):
 
     Parameters
     ----------
-    root
-        The folder, or one store; or what finds them.
+    stores
+        What finds and reads them.
     address, port
         Where to listen; port 0 takes a free one.
     access
@@ -225,7 +225,7 @@ class Dashboard(BaseServer):
 
     def __init__(
         self,
-        root: Path | Stores,
+        stores: Stores,
         address: str,
         port: int,
         access: Access,
@@ -240,9 +240,9 @@ class Dashboard(BaseServer):
             raise DashboardError(
                 f"cannot listen at {address} port {port}: {why} (--port and --address choose)"
             ) from None
-        self.access, self.stores = access, root if isinstance(root, Stores) else Stores(root)
+        self.access, self.stores = access, stores
         applications = {
-            url: Application(FunctionHandler(partial(_fill, slug, self.stores, command, dask_pages)))
+            url: Application(FunctionHandler(partial(_fill, slug, stores, command, dask_pages)))
             for url, slug in app.ROUTES.items()
         }
         loop, tornado = IOLoop.current(), _Tornado(applications, access, dask_pages)

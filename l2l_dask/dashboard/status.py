@@ -11,14 +11,19 @@ from typing import Any
 from bokeh.models import Button, Column, Div, Row
 
 from l2l_dask.dashboard.followed import Followed
-from l2l_dask.dashboard.pages.experiments import line
+from l2l_dask.dashboard.summary import line
 from l2l_dask.errors import L2LError
 from l2l_dask.trajectory.actions import actions, note
+from l2l_dask.trajectory.layout import State
 
 _log = logging.getLogger(__name__)
 _SHOWN = 5
 # One that is queued may wait paused: which of the two it is, its service knows.
-_LIVE = {"running": ("pause", "stop"), "paused": ("unpause", "stop"), "queued": ("pause", "unpause", "stop")}
+_OFFERED: dict[State, tuple[str, ...]] = {
+    "running": ("pause", "stop"),
+    "paused": ("unpause", "stop"),
+    "queued": ("pause", "unpause", "stop"),
+}
 
 
 class Status:
@@ -64,8 +69,8 @@ class Status:
             self._said.visible, self._said_of = False, None
         self._offer(followed.trajectory.state)
 
-    def _offer(self, state: str) -> None:
-        offered = _LIVE.get(state, ()) if self._command else ()
+    def _offer(self, state: State) -> None:
+        offered = _OFFERED.get(state, ()) if self._command else ()
         if self._asked and "stop" in offered:
             offered = ("really", "keep")
         for name, button in self._buttons.items():
@@ -120,5 +125,5 @@ def _html(followed: Followed) -> str:
             f"<tr><td>{escape(a.at)}</td><td>{escape(a.what)}</td><td>{escape(a.by)}</td></tr>"
             for a in done[: -_SHOWN - 1 : -1]
         )
-        html += f"<details><summary>{len(done)} action(s) from the dashboard</summary><table>{lines}</table></details>"
+        html += f"<details><summary>{len(done)} action(s) on record</summary><table>{lines}</table></details>"
     return html

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -12,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l2l_dask.dashboard.data_workers import began, pauses
+from l2l_dask.dashboard.times import duration
 from l2l_dask.evaluation import FAILURES, Status
 from l2l_dask.trajectory import Trajectory
+from l2l_dask.trajectory.layout import LIVE
 from l2l_dask.underway import Underway
 
 _RECENT = 60.0  # seconds over which a rate is taken
@@ -57,7 +60,7 @@ class Summary:
         The best so far, by how many had ended, and by seconds since the first was submitted.
     """
 
-    stamp: Any
+    stamp: Any = None
     problem: str = ""
     state: str = ""
     what: str = ""
@@ -76,7 +79,7 @@ class Summary:
     @property
     def moves(self) -> bool:
         """Whether it changes with time alone."""
-        return bool(self.problem) or self.state in ("running", "paused", "queued")
+        return bool(self.problem) or self.state in LIVE
 
 
 def stamp(store: Path) -> tuple[int, ...]:
@@ -91,7 +94,7 @@ def stamp(store: Path) -> tuple[int, ...]:
     return tuple(found)
 
 
-def summed_up(trajectory: Trajectory, stamp: Any, underway: Collection[Underway] = ()) -> Summary:
+def summed_up(trajectory: Trajectory, underway: Collection[Underway] = ()) -> Summary:
     """Sum a store up.
 
     Parameters
@@ -113,14 +116,13 @@ def summed_up(trajectory: Trajectory, stamp: Any, underway: Collection[Underway]
     left = max(budget - ended, 0) / rate if running and rate else None
     best, curves = trajectory.best, best_so_far(trajectory)
     return Summary(
-        stamp=stamp,
         state=trajectory.state,
         what=f"{labels.get('optimizer', '?')} on {labels.get('optimizee', '?')}",
         ended=ended,
         budget=budget,
         failed=int(np.isin(status, FAILURES).sum()),
         objective=trajectory.objectives.names[0],
-        is_maximized=bool(trajectory.objectives.cost(np.ones(len(trajectory.objectives)))[0] < 0),
+        is_maximized=bool(trajectory.objectives.signs[0] < 0),
         best=None if best is None else next(iter(best.fitness.values())),
         rate=rate,
         workers=len(named),
@@ -163,7 +165,7 @@ def best_so_far(trajectory: Trajectory) -> tuple[Curve, Curve]:
     ended = np.flatnonzero(record["status"] != Status.PENDING)
     if not len(ended):
         return Curve(), Curve()
-    sign = trajectory.objectives.cost(np.ones(len(trajectory.objectives)))[0]
+    sign = trajectory.objectives.signs[0]
     told = ended[np.argsort(record["told"][ended], kind="stable")]
     finished, begun = record["finished"][ended], began(trajectory)
     known = np.flatnonzero(np.isfinite(finished))
@@ -185,3 +187,33 @@ def _curve(x: NDArray[Any], cost: NDArray[Any], sign: float) -> Curve:
     if len(keep) > _MOST_CORNERS:
         keep = keep[np.linspace(0, len(keep) - 1, _MOST_CORNERS).round().astype(int)]
     return Curve(x[keep], best[keep] * sign)
+
+
+def line(name: str, summary: Summary) -> dict[str, Any]:
+    """Say a store's summary in words, beside the numbers to sort by."""
+    share = summary.ended / summary.budget if summary.budget else 0.0
+    best = summary.best
+    return {
+        "name": name,
+        "what": summary.what,
+        "problem": summary.problem,
+        "state": summary.state,
+        "progress": "" if summary.problem else f"{summary.ended:,} of {summary.budget:,}",
+        "best": "" if best is None else f"{best:.6g}",
+        "rate": "" if summary.rate is None else f"{_two(summary.rate)}/s",
+        "failed": f"{summary.failed:,}" if summary.failed else "",
+        "workers": str(summary.workers) if summary.workers else "",
+        "left": "" if summary.seconds_left is None else duration(summary.seconds_left, brief=True),
+        "sort": {
+            "progress": min(share, 1.0),
+            "best": best if best is not None and math.isfinite(best) else None,
+            "rate": summary.rate,
+            "failed": summary.failed,
+            "workers": summary.workers,
+            "left": summary.seconds_left,
+        },
+    }
+
+
+def _two(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"

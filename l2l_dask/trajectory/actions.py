@@ -25,7 +25,7 @@ class Action:
     what
         The command.
     by
-        The network address from which it came.
+        The network address from which it came, or the machine on whose command line it was typed.
     """
 
     at: str

@@ -25,6 +25,7 @@ FORMAT = 1
 _SEGMENT = re.compile(r"journal-(\d{6,})-(\d{6,})\.log")
 
 State = Literal["queued", "running", "paused", "finished", "stopped", "failed", "interrupted"]
+LIVE: tuple[State, ...] = ("queued", "running", "paused")  # in which more is to come
 Command = Literal["stop", "stop-now", "pause", "unpause"]
 
 

@@ -3,12 +3,14 @@
 import contextlib
 import os
 import signal
+import socket
 import time
 
 import psutil
 import pytest
 
 from l2l_dask.trajectory import load
+from l2l_dask.trajectory.actions import actions
 
 
 def test_stop_pause_and_unpause_take_effect_within_two_seconds(start, store, l2l, n_done, wait_until, only_json):
@@ -32,6 +34,9 @@ def test_stop_pause_and_unpause_take_effect_within_two_seconds(start, store, l2l
     assert err.splitlines()[-1] == f"go on with: l2l resume {store}"
     assert only_json(l2l("show", store, "--json"))["state"] == "stopped"
     assert load(store).counts()["pending"] == 0
+    done = actions(store)
+    assert [each.what for each in done] == ["pause", "unpause", "stop"]
+    assert {each.by for each in done} == {f"the command line on {socket.gethostname()}"}
 
 
 def test_a_paused_experiment_can_be_stopped(start, store, l2l, wait_until):

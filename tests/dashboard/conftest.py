@@ -2,7 +2,9 @@
 
 import pytest
 
-from . import browser
+from l2l_dask.trajectory import load
+
+from . import browser, models
 from . import stores as _stores
 
 
@@ -23,6 +25,12 @@ def kept(tmp_path_factory):
         return known[name]
 
     return kept
+
+
+@pytest.fixture(scope="module")
+def made(kept):
+    """Make what follows a store that is kept: ``made(name, n, **options)``."""
+    return lambda name="a", n=500, **options: models.Seen(load(kept(name, n, **options)))
 
 
 def _servers():

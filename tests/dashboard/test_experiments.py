@@ -55,7 +55,7 @@ def test_below_0_the_axis_stays_linear(compare):
 )
 def test_time_has_a_unit_that_fits_the_longest(compare, seconds, named, last):
     _, plot = compare({"a.zarr": summary([3, 2, 1], seconds), "b.zarr": summary([3, 2, 1], 1)}, in_time=True)
-    assert plot.xaxis[0].axis_label == f"{named} since the first evaluation began"
+    assert plot.xaxis[0].axis_label == f"{named} since the first was submitted"
     assert plot.renderers[0].data_source.data["x"][-1] == pytest.approx(last)
 
 
@@ -78,6 +78,14 @@ def test_what_is_new_is_drawn_into_the_same_plot(compare):
     page.update()
     assert list(page.root.select({"type": figure})) == [plot]
     assert plot.renderers[0].data_source.data["y"].tolist() == [3, 3, 2, 2, 1]
+
+
+def test_another_curve_with_the_same_corners_is_drawn(compare):
+    summaries = {"a.zarr": summary([3, 2])}
+    page, plot = compare(summaries)
+    summaries["a.zarr"] = summary([5, 4])
+    page.update()
+    assert plot.renderers[0].data_source.data["y"].tolist() == [5, 5, 4]
 
 
 def test_a_summary_says_what_is_better(tmp_path, stores):

@@ -7,6 +7,7 @@ import pytest
 
 from l2l_dask import Categorical, Real, Space, config, minimize
 from l2l_dask.dashboard import methods
+from l2l_dask.dashboard.times import duration
 from l2l_dask.experiment import Experiment
 from l2l_dask.trajectory import load
 
@@ -122,7 +123,15 @@ def test_nothing_is_said_of_times_that_are_not_known(tmp_path, stores):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(0.5, "0.5 seconds"), (180, "3 minutes"), (9000, "2.5 hours"), (864_000, "10 days")]
+    ("seconds", "words"),
+    [
+        (0.5, "0.5 seconds"),
+        (180, "3 minutes"),
+        (9000, "2.5 hours"),
+        (864_000, "10 days"),
+        (86_399_000, "1,000 days"),
+        (1.5e8, "1,736 days"),
+    ],
 )
 def test_durations_are_in_units_that_suit_them(seconds, words):
-    assert methods.duration(seconds) == words
+    assert duration(seconds) == words

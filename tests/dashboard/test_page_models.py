@@ -1,8 +1,8 @@
 """What the pages about one experiment show, without a server: their models, made from synthetic stores."""
 
-import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -11,38 +11,16 @@ from bokeh.document.events import MessageSentEvent
 from bokeh.models import Div, GlyphRenderer, HoverTool, LinearScale, LogScale, MultiChoice, TableColumn
 
 from l2l_dask import Real, Space
-from l2l_dask.dashboard.data_table import select
+from l2l_dask.dashboard.followed import Followed
 from l2l_dask.dashboard.importance import importance
 from l2l_dask.dashboard.pages import PAGES, Individuals, Parameters, Search, Workers, _course
-from l2l_dask.dashboard.pages._axis import Axis
 from l2l_dask.dashboard.pages._common import is_logarithmic
 from l2l_dask.dashboard.pages._surface import _SMOOTH
-from l2l_dask.dashboard.plots import Still
 from l2l_dask.errors import ConfigError
 from l2l_dask.evaluation import Status
 from l2l_dask.pareto import non_dominated
-from l2l_dask.trajectory import load
 
-
-class Seen(Still):
-    """A store of which tests show what they like."""
-
-    def see(self, trajectory):
-        self._trajectory = trajectory
-        self.version += 1
-
-
-@pytest.fixture(scope="module")
-def made(kept):
-    return lambda name="a", n=500, **options: Seen(load(kept(name, n, **options)))
-
-
-def models(page, kind):
-    document = Document()
-    document.add_root(page.root)
-    found = list(page.root.select({"type": kind}))
-    document.clear()
-    return found
+from .models import models
 
 
 def saved(row):
@@ -121,6 +99,39 @@ def test_the_course_of_a_search_is_the_same_taken_in_parts_and_at_once(made):
     assert np.diff(whole.front.volume).min() >= 0
 
 
+def test_the_course_of_one_store_does_not_wait_for_that_of_another(made, monkeypatch):
+    large, small = made("many", 5000), made()
+    follow, begun, over = _course.Course.follow, threading.Event(), threading.Event()
+
+    def slow(course, t):
+        if t is large.trajectory:
+            begun.set()
+            assert over.wait(30)
+        follow(course, t)
+
+    monkeypatch.setattr(_course.Course, "follow", slow)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(_course.course, large)
+        try:
+            assert begun.wait(30)
+            assert pool.submit(_course.course, small).result(30).ended == 500
+        finally:
+            over.set()
+        assert waiting.result(30).ended == 5000
+
+
+def test_a_store_that_was_replaced_has_a_course_of_its_own(tmp_path, stores):
+    followed = Followed(stores.make(tmp_path / "a.zarr", 30), "a.zarr")
+    followed.renew()
+    assert _course.course(followed).ended == 30
+    (tmp_path / "a.zarr").rename(tmp_path / "old")
+    stores.make(tmp_path / "a.zarr", 20, objectives=2)
+    followed._looked = 0.0
+    followed.renew()
+    found = _course.course(followed)
+    assert (found.ended, len(found.best)) == (20, 2)
+
+
 def test_the_hypervolume_is_the_share_of_the_box_that_the_front_dominates(made):
     t = made("two", 3000, objectives=2, generation=100).trajectory
     course = _course.Course(2)
@@ -130,57 +141,6 @@ def test_the_hypervolume_is_the_share_of_the_box_that_the_front_dominates(made):
     cost = cost[np.argsort(cost[:, 0])]
     exact = ((np.append(cost[1:, 0], 1) - cost[:, 0]) * (1 - cost[:, 1])).sum()
     assert front.volume[-1] == pytest.approx(exact, abs=0.005)
-
-
-def test_choosing_in_one_plot_chooses_in_all_by_id(made):
-    page = Search(made("two", 3000, objectives=2, generation=100), {})
-    wanted = page._pareto._front.data["id"][:3]
-    page._pareto._front.selected.indices = [0, 1, 2]
-    here = np.asarray(page.sample.source.data["id"])[page.sample.source.selected.indices]
-    assert sorted(here.tolist()) == sorted(wanted.tolist())
-    assert "3 of 3,000 individuals chosen" in page._chosen.text
-    assert "individuals?store=two.zarr&amp;id=" in page._chosen.text
-
-
-def test_a_range_on_an_axis_chooses_all_inside_drawn_or_not(made):
-    followed = made("many", 5000)
-    page, t = Parameters(followed, {}), followed.trajectory
-    page._parallel.brush(0.8, 1.2, 0.5, 0.75)  # across the second axis: g, from -5 to 5
-    g = t.record["params"][:, 1]
-    inside = np.flatnonzero((g >= 0) & (g <= 2.5) & np.isfinite(t.cost[:, 0]))
-    np.testing.assert_array_equal(page.selection.ids, inside)
-    assert len(page._parallel._lines.data["id"]) < len(inside)
-    where = re.search(r"filter=([^\"&]*)", page._parallel._said.text)[1]
-    assert where.startswith("%22g%22%20%3E%3D%20")
-    page._parallel.clear()
-    assert len(page.selection.ids) == 0
-
-
-def test_what_a_range_chooses_is_what_its_link_to_the_table_filters(made):
-    followed = made("rich", 1000, rich=True)
-    page = Parameters(followed, {})
-    page._parallel.brush(0.8, 1.2, 0.3, 0.8)  # g
-    page._parallel.brush(2.8, 3.2, -0.1, 0.6)  # rule: stdp or hebb
-    chosen = page.selection.ids
-    where = unquote(re.search(r"filter=([^\"&]*)", page._parallel._said.text)[1])
-    assert '("rule" = "stdp" or "rule" = "hebb")' in where
-    np.testing.assert_array_equal(select(followed.trajectory, where), chosen)
-
-
-def test_the_link_to_the_table_names_those_that_were_chosen_elsewhere_after_a_range(made):
-    page = Parameters(made("many", 5000), {})
-    page._parallel.brush(0.8, 1.2, 0.5, 0.75)
-    page._each.sample.source.selected.indices = list(range(60))
-    assert "60 of 5,000 individuals chosen." in page._parallel._said.text
-    assert "filter=" not in page._parallel._said.text
-    assert page._parallel.ranges == {}
-    assert page._parallel._brushes.data["left"] == []
-
-
-def test_the_filter_of_a_range_is_as_exact_as_the_range(made):
-    axis = Axis(made().trajectory, 0)
-    low, high = axis.value(1 / 3), axis.value(2 / 3)
-    assert axis.within(1 / 3, 2 / 3) == f'"tau" >= {low!r} and "tau" <= {high!r}'
 
 
 def test_turning_the_pages_of_parameters_leaves_nothing_behind(made):
@@ -332,7 +292,7 @@ def test_the_table_is_sorted_filtered_and_paged_on_the_server(made):
     assert set(page._source.data["id"].tolist()) <= set(failed.tolist())
     page._filter.value = "nonsense = = 3"
     assert page._problem.visible
-    assert len(saved(page.root.children[5])) == 1 + min(50, len(failed))
+    assert len(saved(page.root.children[6])) == 1 + min(50, len(failed))
 
 
 def test_an_id_in_the_address_opens_that_individual_with_what_it_saved(made):

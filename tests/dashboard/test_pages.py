@@ -165,7 +165,7 @@ def test_an_experiment_is_paused_and_stopped_from_its_page_and_that_is_on_record
     assert [(a.what, a.by) for a in actions(running.store)] == [
         (what, "127.0.0.1") for what in ("pause", "unpause", "stop")
     ]
-    viewer.see("3 action(s) from the dashboard")
+    viewer.see("3 action(s) on record")
 
 
 # -- what is wrong is said --------------------------------------------------------------------------------------------
@@ -270,21 +270,6 @@ def test_an_unknown_store_and_an_unknown_page_are_told(served, look):
     assert viewer.visit("nowhere").status == 404
     viewer.see("there is no such page")
     viewer.problems = [text for text in viewer.problems if "status of 404" not in text]
-
-
-# -- what is saved ----------------------------------------------------------------------------------------------------
-
-
-def test_one_click_saves_what_a_page_shows(served, look):
-    viewer = look(served)
-    viewer.open("individuals?store=a.zarr")
-    with viewer.page.expect_download() as saving:
-        viewer.page.get_by_role("button", name="Individuals as CSV").click()
-    assert saving.value.suggested_filename == "a-individuals.csv"
-    titles, *rows = saving.value.path().read_text().splitlines()
-    assert titles.startswith("id,status,loss,")
-    assert [row.partition(",")[0] for row in rows] == [str(id) for id in range(50)]
-    viewer.see("50 rows that are shown here")
 
 
 # -- looks ------------------------------------------------------------------------------------------------------------

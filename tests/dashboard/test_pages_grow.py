@@ -149,6 +149,23 @@ def test_who_looks_closer_is_left_alone_until_a_reset(made):
     assert shown.reset_end < 1100
 
 
+def test_the_axis_of_times_follows_again_after_a_reset(made):
+    followed = made()
+    followed.see(400)
+    page = Workers(followed, {})
+    shown = page._gantt.x_range
+    first = shown.start, shown.end
+    shown.update(start=first[1] / 4, end=first[1] / 2)
+    followed.see(450)
+    page.update()
+    assert (shown.start, shown.end) == (first[1] / 4, first[1] / 2)
+    assert shown.reset_end > first[1]
+    shown.update(start=shown.reset_start, end=shown.reset_end)  # what a browser does
+    followed.see(500)
+    page.update()
+    assert shown.end == shown.reset_end == page._intervals.data["right"].max()
+
+
 def test_a_range_across_an_axis_stays_at_its_values(made):
     followed = made("two", N, **QUICK)
     followed.see(40, fitness=FAR)

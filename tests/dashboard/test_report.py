@@ -157,6 +157,19 @@ def test_each_objective_has_its_figures_in_its_own_direction(run):
     assert "score (maximized) of each individual" in text
 
 
+def test_all_objectives_are_of_the_same_individuals_with_the_best_by_each(tmp_path, stores):
+    made = plots.Plots(load(stores.make(tmp_path / "a.zarr", 5000, objectives=3)))
+    drawn = [made.search(k) for k in range(3)]
+    dots = {id(part.panels[0].renderers[0].data_source) for first, second, *_ in drawn for part in (first, second)}
+    assert len(dots) == 1
+    for k, (first, second, *_) in enumerate(drawn):
+        points, steps = (renderer.data_source.data for renderer in first.panels[0].renderers)
+        assert first.panels[0].renderers[0].glyph.y == f"f{k}"
+        assert steps["number"][-1] == 5000
+        assert steps["best"][-1] in points[f"f{k}"]
+        assert second.panels[0].renderers[1].data_source.data["best"].tolist() == steps["best"].tolist()
+
+
 def test_over_evaluations_and_over_time_are_two_plots_of_the_same_individuals(run):
     first, second, *_ = plots.Plots(run(Model())).search()
     over_evaluations, over_time = first.panels[0].renderers[0], second.panels[0].renderers[0]

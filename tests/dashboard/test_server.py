@@ -10,6 +10,7 @@ from tornado.ioloop import IOLoop
 
 from l2l_dask.dashboard import app
 from l2l_dask.dashboard.access import Access, is_loopback
+from l2l_dask.dashboard.followed import Stores
 from l2l_dask.dashboard.server import Dashboard
 
 
@@ -21,7 +22,7 @@ def dashboard(tmp_path, stores):
 
     def run():
         asyncio.set_event_loop(asyncio.new_event_loop())
-        made.append(Dashboard(tmp_path, "127.0.0.1", 0, Access("")))
+        made.append(Dashboard(Stores(tmp_path), "127.0.0.1", 0, Access("")))
         made[0].start()
         made.append(IOLoop.current())
         ready.set()

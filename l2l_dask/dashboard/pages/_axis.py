@@ -42,6 +42,11 @@ class Axis:
         self.column = self.name
         self.low, self.high, self.log, self.clipped = _fitness_span(trajectory, -1 - dimension)
 
+    @property
+    def way(self) -> str:
+        """In which direction an objective gets better."""
+        return "minimized" if self.minimised else "maximized"
+
     def values(self, trajectory: Trajectory, ids: Any = slice(None)) -> Floats:
         """Return the natural values of individuals."""
         name, j = ("params", self.dimension) if self.dimension >= 0 else ("fitness", -1 - self.dimension)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from html import escape
 from pathlib import PurePosixPath
@@ -12,13 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
 import numpy as np
-from bokeh.document.events import MessageSentEvent
 from bokeh.layouts import column, group_tools
-from bokeh.models import Button, Div, GridPlot, HoverTool, Range1d, Row, Toolbar
+from bokeh.models import Div, GridPlot, HoverTool, Range1d, Row, Toolbar
 from numpy.typing import NDArray
 
 from l2l_dask.dashboard import theme
+from l2l_dask.dashboard.pages._saving import Table, button
 from l2l_dask.dashboard.pages._selection import Selection
+from l2l_dask.errors import StoreError
 from l2l_dask.evaluation import Ids, Status
 from l2l_dask.space import Floats
 from l2l_dask.trajectory import Trajectory
@@ -38,16 +37,9 @@ STATUS_COLOURS = {
 }
 MOST_POINTS = 5_000
 _HUGE = 1e100  # Bokeh's axes hang on numbers near the end of what there is
-_MOST_LINKED = 50  # ids in an address
+_MOST_LINKED = 200  # ids in an address: as many are always drawn
+_LINKED = ("Individuals", "Search", "Parameters", "Workers")
 NARROWEST = 300  # pixels, of a plot: a phone is 360 wide
-
-_UNITS = ((2 * 86_400, 86_400.0, "d"), (2 * 3600, 3600.0, "h"), (120, 60.0, "min"), (0, 1.0, "s"))
-UNIT_NAMES = {"d": "days", "h": "hours", "min": "minutes", "s": "seconds"}
-
-
-def unit(seconds: float) -> tuple[float, str]:
-    """Choose a unit of time, and how many seconds it has, for an axis that is so long."""
-    return next((scale, name) for least, scale, name in _UNITS if seconds >= least or least == 0)
 
 
 def plot(title: str, x: str, y: str, **options: Any) -> Any:
@@ -140,9 +132,23 @@ def say(shown: Div, text: str, *, heading: bool = False, links: Mapping[str, str
         shown.text = html
 
 
-def counted(shown: int, of: int, what: str = "individuals") -> str:
+def counted(shown: int, of: int, what: str = "individuals", verb: str = "shown") -> str:
     """Say what is drawn of how many."""
-    return f"{of:,} {what}" if shown >= of else f"{shown:,} of {of:,} {what} shown"
+    return f"{of:,} {what}" if shown >= of else f"{shown:,} of {of:,} {what} {verb}".rstrip()
+
+
+def error_text(trajectory: Trajectory, id: int, most: int) -> str:
+    """Return why an individual failed, cut if it is longer; empty if it did not."""
+    try:
+        text = trajectory.error(id)
+    except (StoreError, KeyError, TypeError) as error:
+        text = f"its error cannot be read: {error}"
+    return text if len(text) <= most else f"{text[:most]}\n... (cut)"
+
+
+def equal(data: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Tell whether two sources hold the same numbers."""
+    return data.keys() == other.keys() and all(np.array_equal(data[name], other[name], equal_nan=True) for name in data)
 
 
 def finite(values: Floats) -> Floats:
@@ -165,7 +171,7 @@ def is_logarithmic(values: NDArray[Any]) -> bool:
 
 def sign(trajectory: Trajectory, objective: int) -> float:
     """Return 1 for an objective that is minimised, -1 for one that is maximised."""
-    return float(trajectory.objectives.cost(np.ones(len(trajectory.objectives)))[objective])
+    return float(trajectory.objectives.signs[objective])
 
 
 def best_ids(trajectory: Trajectory, k: int, objective: int = 0) -> Ids:
@@ -237,6 +243,7 @@ class StorePage:
         self.selection.ids = self._named(arguments.get("id", ""))
         self._later = self.later()
         self.root = column(self.build(), sizing_mode="stretch_width", name=self.slug)
+        self.selection.choose(self.selection.ids)  # says who they are
         while at_once and not self.is_whole:
             self.add(self.more())
 
@@ -273,35 +280,9 @@ class StorePage:
         """Call when a property of a model changes, as long as the store is the same."""
         when(model, name, self.lasting(function))
 
-    def download(self, what: str, table: Callable[[], Mapping[str, Iterable[Any]]]) -> Row:
-        """Make a button that saves the data that a page shows, as CSV.
-
-        Parameters
-        ----------
-        what
-            Its name, after that of the store.
-        table
-            Gives the columns, by title.
-        """
-        file = f"{self.store}-{what}.csv"
-        button = Button(label=f"{what.capitalize()} as CSV", width=150)
-        said = words(styles={"align-self": "center"})
-
-        def save() -> None:
-            columns = table()
-            text = io.StringIO(newline="")
-            writer = csv.writer(text)
-            writer.writerow(columns)
-            rows = list(zip(*columns.values(), strict=True))
-            writer.writerows(rows)
-            document = button.document
-            if document is not None:
-                saved = MessageSentEvent(document, "l2l-save", {"name": file, "text": text.getvalue()})
-                document.callbacks.trigger_on_change(saved)  # dashboard.js hands it to the browser
-            say(said, f"{len(rows):,} rows that are shown here; everything: l2l export STORE OUT.csv")
-
-        button.on_click(self.lasting(save))
-        return Row(children=[button, said], sizing_mode="stretch_width", styles={"flex-wrap": "wrap"})
+    def download(self, tables: Mapping[str, Table]) -> Row:
+        """Make what saves tables that the page shows."""
+        return button(tables, f"{self.store}-", self.lasting)
 
     def _named(self, text: str) -> Ids:
         """Read ids that anybody may have typed."""
@@ -310,29 +291,29 @@ class StorePage:
 
     def address(self, slug: str, **query: Any) -> str:
         """Return the address of another page about this store."""
-        more = "".join(f"&{name}={quote(str(value), safe='')}" for name, value in query.items())
+        more = "".join(f"&{name}={quote(str(value), safe=',')}" for name, value in query.items())
         return f"{slug}?store={quote(self.followed.name, safe='')}{more}"
 
     def say_chosen(self, shown: Div, where: str = "") -> None:
-        """Say who is chosen, with the way to their table.
+        """Say who is chosen, with the ways to the other pages about them.
 
         Parameters
         ----------
         where
             What they have in common, as a filter of the individuals' page.
         """
-        ids = self.selection.ids
+        ids, links, some = self.selection.ids, {}, ""
         if not len(ids):
             say(shown, "")
             return
         if len(ids) <= _MOST_LINKED:
-            query = {"id": ",".join(map(str, ids.tolist()))}
-            named = " (" + ", ".join(map(str, ids[:10].tolist())) + (", ..." if len(ids) > 10 else "") + ")"
-        else:
-            query, named = {"filter": where}, ""
-        what = f"{len(ids):,} of {len(self.trajectory):,} individuals chosen{named}."
-        linked = len(ids) <= _MOST_LINKED or bool(where)
-        say(shown, what, links={"See them in the table": self.address("individuals", **query)} if linked else {})
+            some = " (" + ", ".join(map(str, ids[:10].tolist())) + (", ..." if len(ids) > 10 else "") + ")"
+            query = ",".join(map(str, ids.tolist()))
+            links = {title: self.address(title.lower(), id=query) for title in _LINKED if title != self.title}
+        elif where:
+            links = {"Individuals": self.address("individuals", filter=where)}
+        what = f"{len(ids):,} of {len(self.trajectory):,} individuals chosen{some}."
+        say(shown, what + (" See them in" if links else ""), links=links)
 
     def build(self) -> list[Any]:
         """Make the models of the page."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +29,8 @@ class Course:
 
     Attributes
     ----------
+    version
+        Of the store that it is of.
     number : (n,) array
         Who was told to the optimizer first, second, ...; 0 for those that were not yet.
     ended
@@ -44,6 +44,7 @@ class Course:
     """
 
     def __init__(self, objectives: int) -> None:
+        self.version = -1
         self.number = np.zeros(0, dtype=np.int32)
         self.ended = 0
         self.began = self._last = 0.0
@@ -74,19 +75,14 @@ class Course:
             self.front.follow(t, new, self.ended)
 
 
-_at_work = threading.Lock()  # pages are made on threads of their own
-_courses: WeakKeyDictionary[Any, tuple[int, int, Course]] = WeakKeyDictionary()
-
-
 def course(followed: Followed) -> Course:
     """Return a store's course as it is now; all viewers share it."""
-    with _at_work:
-        incarnation, version, known = _courses.get(followed, (0, 0, None))
-        if known is None or incarnation != followed.incarnation:
-            known, version = Course(len(followed.trajectory.objectives)), -1
-        if version != followed.version:
-            known.follow(followed.trajectory)
-            _courses[followed] = followed.incarnation, followed.version, known
+    with followed.at_work:
+        version, trajectory = followed.version, followed.trajectory
+        known = followed.course = followed.course or Course(len(trajectory.objectives))
+        if known.version != version:
+            known.follow(trajectory)
+            known.version = version
     return known
 
 

@@ -81,15 +81,11 @@ class Details:
         ]
 
     def _error(self, t: Trajectory, id: int) -> list[Div]:
-        try:
-            text = t.error(id)
-        except (StoreError, OSError, ValueError, KeyError) as error:
-            text = f"its error cannot be read: {error}"
+        text = common.error_text(t, id, _LONGEST)
         if not text:
             return []
-        cut = "\n... (cut)" if len(text) > _LONGEST else ""
         style = "overflow-x: auto; max-height: 24rem; white-space: pre-wrap; overflow-wrap: anywhere"
-        return [_div(f'<pre style="{style}">{escape(text[:_LONGEST] + cut)}</pre>')]
+        return [_div(f'<pre style="{style}">{escape(text)}</pre>')]
 
 
 def _div(html: str) -> Div:

@@ -52,7 +52,7 @@ class Parallel:
         page.selection.join(self._lines)
         page.selection.listen(lambda _ids: self._tell())
         self._lay_out()
-        buttons = common.flow(self._clear, page.download("parallel", self._table))
+        buttons = common.flow(self._clear, page.download({"parallel": self._table}))
         self.root = column(self._chosen, self._plot, buttons, self._said, sizing_mode="stretch_width")
 
     @property

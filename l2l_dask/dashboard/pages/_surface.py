@@ -93,7 +93,7 @@ class Surface:
         page.when(self._slider, "value", self._move)
         common.when(self._play, "active", self._run)
         self._place = common.flow()
-        save = page.download("cells", lambda: dict(self._cells.data))
+        save = page.download({"cells": lambda: dict(self._cells.data)})
         self.root = column(
             common.flow(self._x, self._y, self._kind, self._play, self._slider),
             self._place,

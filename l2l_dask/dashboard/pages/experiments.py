@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -11,8 +10,10 @@ import numpy as np
 from bokeh.models import Column, ColumnDataSource, Div, HoverTool, RadioButtonGroup
 
 from l2l_dask.dashboard import theme
-from l2l_dask.dashboard.pages._common import UNIT_NAMES, is_logarithmic, say, unit, when, words
-from l2l_dask.dashboard.summary import Curve, Summary
+from l2l_dask.dashboard.pages._common import equal, is_logarithmic, say, when, words
+from l2l_dask.dashboard.pages._saving import button
+from l2l_dask.dashboard.summary import Curve, Summary, line
+from l2l_dask.dashboard.times import UNIT_NAMES, unit
 
 if TYPE_CHECKING:
     from l2l_dask.dashboard.followed import Stores
@@ -36,8 +37,9 @@ class Experiments:
         self._axis = RadioButtonGroup(labels=["over evaluations", "over time"], active=0, width=260)
         when(self._axis, "active", self._compare)
         self._place, self._note = Column(sizing_mode="stretch_width"), words()
+        self._save = button({"comparison": self._table})
         self._plotted: Any = None
-        shown = [self._rows, self._chosen, self._axis, self._place, self._note]
+        shown = [self._rows, self._chosen, self._axis, self._place, self._note, self._save]
         self.root = Column(children=shown, sizing_mode="stretch_width")
         self._compare()
 
@@ -70,16 +72,26 @@ class Experiments:
         what = (axis, per, scale, tuple((name, summary.objective) for name, summary in shown.items()))
         if self._plotted is None or self._plotted[0] != what:
             self._plotted = what, {name: ColumnDataSource(data) for name, data in sources.items()}
-            self._axis.visible = bool(shown)
-            x = f"{UNIT_NAMES[per]} since the first evaluation began" if per else axis
-            self._place.children = self._figure(shown, x, len(names), scale)
+            self._axis.visible = self._save.visible = bool(shown)
+            self._x = f"{UNIT_NAMES[per]} since the first was submitted" if per else axis
+            self._place.children = self._figure(shown, self._x, len(names), scale)
         else:
             for name, data in sources.items():
                 source = self._plotted[1][name]
-                if not np.array_equal(source.data["x"], data["x"]):
+                if not equal(source.data, data):
                     source.data = data
         together = {"Search pages of these together": f"search?{urlencode([('store', name) for name in shown])}"}
         say(self._note, _remarks(shown, curves, scale), links=together if len(shown) > 1 else None)
+
+    def _table(self) -> dict[str, Any]:
+        """Return what the lines go through."""
+        table: dict[str, Any] = {"experiment": [], self._x: [], "best": []}
+        for name, source in self._plotted[1].items():
+            x, y = (source.data[axis][::2] for axis in "xy")  # between two there is a corner
+            table["experiment"] += [name] * len(x)
+            table[self._x] += list(x)
+            table["best"] += list(y)
+        return table
 
     def _figure(self, shown: Mapping[str, Summary], x: str, chosen: int, scale: str) -> list[Any]:
         if not shown:
@@ -97,10 +109,10 @@ class Experiments:
         for i, name in enumerate(shown):
             color, dash = theme.CYCLE[i % len(theme.CYCLE)], theme.DASHES[i // len(theme.CYCLE) % len(theme.DASHES)]
             source = self._plotted[1][name]
-            line = plot.line("x", "y", source=source, line_width=2.5, color=color, line_dash=dash, legend_label=name)
+            drawn = plot.line("x", "y", source=source, line_width=2.5, color=color, line_dash=dash, legend_label=name)
             hover = [("experiment", "$name"), (x.partition(" ")[0], "@x{0,0.[00]}"), ("best", "@y")]
-            line.name = name
-            plot.add_tools(HoverTool(renderers=[line], tooltips=hover, visible=i == 0))
+            drawn.name = name
+            plot.add_tools(HoverTool(renderers=[drawn], tooltips=hover, visible=i == 0))
         plot.add_layout(plot.legend[0], "below")
         plot.legend[0].click_policy = "mute"
         plot.legend[0].location = "left"
@@ -130,41 +142,3 @@ def _remarks(shown: Mapping[str, Summary], curves: Mapping[str, Curve], scale: s
     if up and down:
         said.append(f"Higher is better for {', '.join(up)}, lower for {', '.join(down)}.")
     return " ".join(said)
-
-
-def line(name: str, summary: Summary) -> dict[str, Any]:
-    """Say a store's summary in words, beside the numbers to sort by."""
-    share = summary.ended / summary.budget if summary.budget else 0.0
-    best = summary.best
-    return {
-        "name": name,
-        "what": summary.what,
-        "problem": summary.problem,
-        "state": summary.state,
-        "progress": "" if summary.problem else f"{summary.ended:,} of {summary.budget:,}",
-        "best": "" if best is None else f"{best:.6g}",
-        "rate": "" if summary.rate is None else f"{_two(summary.rate)}/s",
-        "failed": f"{summary.failed:,}" if summary.failed else "",
-        "workers": str(summary.workers) if summary.workers else "",
-        "left": "" if summary.seconds_left is None else duration(summary.seconds_left),
-        "sort": {
-            "progress": min(share, 1.0),
-            "best": best if best is not None and math.isfinite(best) else None,
-            "rate": summary.rate,
-            "failed": summary.failed,
-            "workers": summary.workers,
-            "left": summary.seconds_left,
-        },
-    }
-
-
-def _two(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
-
-
-def duration(seconds: float) -> str:
-    """Say a time roughly."""
-    for per, size in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.3g} {per}"
-    return f"{seconds:.0f} s"

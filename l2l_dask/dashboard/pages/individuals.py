@@ -51,18 +51,20 @@ class Individuals(common.StorePage):
         self._source = ColumnDataSource({"id": []})
         self.selection.join(self._source)
         self.selection.listen(self._open)
+        self._chosen = common.words()
+        self.selection.listen(lambda _ids: self.say_chosen(self._chosen))
         self._table = self._make_table()
         self._details = Details(self)
         self._page, self._took, self._of = data.Table(np.empty(0, int), 0, 1, 0, 0, ""), 0.0, 0
         self.show()
-        self._open(self.selection.ids)
         return [
             common.flow(self._filter, self._sort, self._descending),
             self._shown_columns,
             self._problem,
             common.flow(self._before, self._number, self._after, self._renew, self._said),
             self._table,
-            self.download("individuals", self._csv),
+            self._chosen,
+            self.download({"individuals": self._csv}),
             self._details.root,
         ]
 

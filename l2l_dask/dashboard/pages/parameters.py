@@ -106,7 +106,7 @@ class Each:
         self._said = common.words()
         self._grid = column([], sizing_mode="stretch_width")
         self.sample = Sample(self._columns, page.selection, _MOST_DOTS)
-        save = page.download("parameters", self._table)
+        save = page.download({"parameters": self._table})
         self.root = column(self._number, self._said, self._grid, save, sizing_mode="stretch_width")
         self.make()
 
@@ -188,7 +188,7 @@ class Matters:
         self._plot.segment("low", "name", "high", "name", source=self._bars, color=common.BEST, line_width=3)
         common.hover(self._plot, bars, ("parameter", "@name"), ("importance", "@mean"))
         self._plot.visible = False
-        self._save = page.download("importance", self._table)
+        self._save = page.download({"importance": self._table})
         self._save.visible = False
         self.root = column(self._button, self._said, self._plot, self._save, sizing_mode="stretch_width")
         self.found: Importance | None = None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,14 +13,14 @@ from l2l_dask.dashboard import theme
 from l2l_dask.dashboard.pages import _common as common
 from l2l_dask.dashboard.pages import _course as course
 from l2l_dask.dashboard.pages._axis import Axis
+from l2l_dask.dashboard.pages._pareto import MOST_FRONT, Pareto
 from l2l_dask.dashboard.pages._selection import Sample
+from l2l_dask.dashboard.times import unit
 from l2l_dask.evaluation import FAILURES, Ids, Status
 from l2l_dask.trajectory import Trajectory
 
 _VECTORS = 2_000  # individuals, up to which pictures are saved as SVG
 _BINS = 40
-_MOST_PAIRS = 6
-_MOST_FRONT = 2_000  # that are drawn
 
 
 class Search(common.StorePage):
@@ -59,7 +58,7 @@ class Search(common.StorePage):
         self._plots += self._others()
         self._refresh_below()
         self._below.children = [common.flow(*self._plots[1:])]
-        save = self.download("search", self._table)
+        save = self.download(self._tables())
         return [self._below, save, *([self._pareto.root] if self._pareto else [])]
 
     @property
@@ -81,10 +80,16 @@ class Search(common.StorePage):
         """Choose what is drawn, as its widgets do."""
         self._objective.value, self._over.active = str(objective), int(over_time)
 
+    def again_over_time(self) -> Any:
+        """Plot the fitness once more, over time, so that both plots may be shown."""
+        self._plots[0] = self._fitness()
+        self._say(self._bests())
+        self.choose(self.objective, over_time=True)
+        return self._plots[0]
+
     def make(self) -> None:
         """Draw the plots about one objective anew."""
         self.axis, (self._scale, self._unit), _ = self._fits()
-        self._best = [ColumnDataSource({"number": [], "best": []}) for _ in (self, *self.others)]
         self._seen: tuple[float, float] = self.axis.range
         self._plots = [self._fitness(), *(self._others() if self.is_whole else [])]
         self._refresh(again=True)
@@ -98,13 +103,13 @@ class Search(common.StorePage):
     def _fits(self) -> tuple[Axis, tuple[float, str], bool]:
         """Return what the plots are made for: the axis, the unit of time, and whether there are generations."""
         seconds = course.course(self.followed).best[0].seconds
-        unit = common.unit(float(seconds[-1]) if len(seconds) else 0.0)
+        last = float(seconds[-1]) if len(seconds) else 0.0
         axis = self.followed.once(Axis, -1 - self.objective)
-        return axis, unit, "generation" in self.trajectory.record.columns
+        return axis, unit(last), "generation" in self.trajectory.record.columns
 
     def update(self) -> None:
-        axis, (_, unit), generations = self._fits()
-        if (axis.log, unit, generations) != (self.axis.log, self._unit, len(self._plots) > 2):
+        axis, (_, per), generations = self._fits()
+        if (axis.log, per, generations) != (self.axis.log, self._unit, len(self._plots) > 2):
             self.make()  # a figure keeps its scales
         else:
             self._refresh()
@@ -112,9 +117,9 @@ class Search(common.StorePage):
     def _refresh(self, *, again: bool = False) -> None:
         t, found = self.trajectory, course.course(self.followed)
         best = self._bests()
-        always = [common.best_ids(t, 10, self.objective)]
+        always = [common.best_ids(t, 10, k) for k in range(len(t.objectives))]
         if found.front is not None:
-            always.append(found.front.ids[:_MOST_FRONT])
+            always.append(found.front.ids[:MOST_FRONT])
         self.sample.update(t, np.unique(np.concatenate(always)), again=again)
         self._say(best)
         if self.is_whole:
@@ -141,11 +146,11 @@ class Search(common.StorePage):
     def _fitness(self) -> Any:
         """Plot all, and the best so far: of other stores too."""
         few = len(self.trajectory) <= _VECTORS
-        way = "minimized" if self.axis.minimised else "maximized"
+        self._best = [ColumnDataSource({"number": [], "best": []}) for _ in (self, *self.others)]
         drawn = common.plot(
             "",
             "evaluation",
-            f"{self.axis.name} ({way})",
+            f"{self.axis.name} ({self.axis.way})",
             height=400,
             y_axis_type="log" if self.axis.log else "linear",
             y_range=common.reach(self._range()),
@@ -154,10 +159,10 @@ class Search(common.StorePage):
         self._dots = drawn.scatter("number", f"f{self.objective}", source=self.sample.source, size=5, alpha=0.45,
                                    color=common.DOTS, nonselection_alpha=0.12, selection_color=common.CHOSEN,
                                    selection_alpha=1.0, legend_label="each individual")  # fmt: skip
+        colours = theme.CYCLE[1:]
         for i, (source, followed) in enumerate(zip(self._best, (self.followed, *self.others), strict=True)):
             label = f"best so far of {followed.name}" if self.others else "best so far"
-            colour = theme.CYCLE[1:][i % (len(theme.CYCLE) - 1)]
-            dash = theme.DASHES[i // 7 % len(theme.DASHES)]
+            colour, dash = colours[i % len(colours)], theme.DASHES[i // len(colours) % len(theme.DASHES)]
             drawn.step("number", "best", source=source, mode="after", line_width=2.5, color=colour, line_dash=dash,
                        legend_label=label)  # fmt: skip
         common.hover(drawn, self._dots, ("individual", "@id"), (self.axis.name, f"@f{self.objective}"))
@@ -193,7 +198,7 @@ class Search(common.StorePage):
             over_time = self._over.active == 1
             sign = common.sign(followed.trajectory, objective)
             data = {"number": best.seconds / self._scale if over_time else best.number, "best": best.cost * sign}
-            if not _equal(source.data, data):
+            if not common.equal(source.data, data):
                 source.data = data
             ends += (best.cost[-1:] * sign).tolist()
         self._follow_range(ends)
@@ -249,7 +254,7 @@ class Search(common.StorePage):
             return
         data = {"number": found.number, "median": found.median, "low": found.quartile, "high": found.three}
         data["best"] = found.best
-        if not _equal(self._of_generations.data, data):
+        if not common.equal(self._of_generations.data, data):
             self._of_generations.data = data
         shown = common.counted(len(found.number), found.of, "generations")
         theme.entitle(self._plots[1], f"{self.axis.name} by generation: {shown}")
@@ -281,9 +286,16 @@ class Search(common.StorePage):
         self._bins.data = {"left": edges[:-1], "right": edges[1:], "all": shares[0], "late": shares[1]}
         self._late.data = {"edge": edges, "late": common.to_the_edge(shares[1])}
         inside = int(((values >= edges[0]) & (values <= edges[-1])).sum())
-        based = common.counted(len(values), self.done, "done").replace("shown", "counted")
+        based = common.counted(len(values), self.done, "done", "counted")
         beyond = f", {len(values) - inside:,} beyond the axis" if inside < len(values) else ""
         theme.entitle(self._plots[-1], f"Distribution: {based}{beyond}")
+
+    # What may be saved.
+
+    def _tables(self) -> dict[str, Callable[[], dict[str, Any]]]:
+        by_generation = {"generations": self._generations_table} if len(self._plots) > 2 else {}
+        shown = {"individuals": self._table, "best so far": self._best_table}
+        return {**shown, **by_generation, "distribution": self._distribution_table}
 
     def _table(self) -> dict[str, Any]:
         names = self.trajectory.objectives.names
@@ -291,92 +303,20 @@ class Search(common.StorePage):
         table = {"id": data["id"], "evaluation": data["number"], f"time ({self._unit})": data["seconds"]}
         return table | {f"fitness: {name}": data[f"f{k}"] for k, name in enumerate(names)}
 
+    def _best_table(self) -> dict[str, Any]:
+        rows = [
+            (followed.name, *row)
+            for source, followed in zip(self._best, (self.followed, *self.others), strict=True)
+            for row in zip(source.data["number"], source.data["best"], strict=True)
+        ]
+        x = f"time ({self._unit})" if self._over.active == 1 else "evaluation"
+        columns: Iterable[Any] = zip(*rows, strict=True) if rows else ((), (), ())
+        return dict(zip(("experiment", x, f"best {self.axis.name}"), columns, strict=True))
 
-class Pareto:
-    """Several objectives: the front, by pairs, and how much it dominates."""
+    def _generations_table(self) -> dict[str, Any]:
+        names = {"number": "generation", "low": "lower quartile", "high": "upper quartile"}
+        return {names.get(name, name): values for name, values in self._of_generations.data.items()}
 
-    def __init__(self, page: Search) -> None:
-        self._page = page
-        self._drawn: tuple[int, ...] = ()
-        self._axes: list[Axis] = []
-        names = page.trajectory.objectives.names
-        self._pairs = list(combinations(range(len(names)), 2))[:_MOST_PAIRS]
-        self._front = ColumnDataSource({"id": [], **{f"f{k}": [] for k in range(len(names))}})
-        page.selection.join(self._front)
-        self._steps = ColumnDataSource({"number": [], "volume": []})
-        self._said = common.words()
-        self._volume = common.plot("Hypervolume", "evaluation", "share of the box that is dominated")
-        self._volume.xaxis.formatter = BasicTickFormatter(use_scientific=False)
-        self._volume.line("number", "volume", source=self._steps, color=common.BEST, line_width=2.5)
-        self._place = common.flow()
-        heading = common.words("Pareto front", heading=True)
-        save = page.download("front", self._table)
-        self.root = column(heading, self._said, self._place, save, sizing_mode="stretch_width")
-
-    @property
-    def figures(self) -> list[Any]:
-        """The front, by pairs, and how much it dominates."""
-        return list(self._place.children)
-
-    def refresh(self, front: course.Front) -> None:
-        """Draw the front as it is now."""
-        t, ids = self._page.trajectory, front.ids[:_MOST_FRONT]
-        axes = [self._page.followed.once(Axis, -1 - k) for k in range(len(t.objectives))]
-        self._follow(axes)
-        if tuple(ids.tolist()) != self._drawn:
-            self._drawn = tuple(ids.tolist())
-            ids = ids[np.lexsort(t.cost[ids].T[::-1])]
-            self._front.data = {"id": ids, **{f"f{k}": t.record["fitness"][ids, k] for k in range(len(t.objectives))}}
-            self._page.selection.mark(self._front)
-        self._steps.data = {"number": front.number, "volume": front.volume}
-        pairs = len(t.objectives) * (len(t.objectives) - 1) // 2
-        some = f" The first {len(self._pairs)} of {pairs} pairs." if len(self._pairs) < pairs else ""
-        corner = t.objectives.cost(front.reference).tolist() if len(front.reference) else []
-        named = zip(t.objectives.names, corner, strict=False)
-        worst = ", ".join(f"{name} {value:.4g}" for name, value in named)
-        box = f" The hypervolume is the share of the box from the best of each to {worst}." if worst else ""
-        shown = f"{len(front.ids):,} of {self._page.done:,} individuals are on the front: nobody beats them."
-        common.say(self._said, shown + some + box)
-
-    def _follow(self, axes: list[Axis]) -> None:
-        """Let the axes show what there is now."""
-        drawn, self._axes = self._axes, axes
-        if [axis.log for axis in drawn] != [axis.log for axis in axes]:
-            pairs = [self._plot(axes[i], axes[j], f"f{i}", f"f{j}") for i, j in self._pairs]
-            self._place.children = [*pairs, self._volume]  # a figure keeps its scales
-        elif all(axis.serves(now) for axis, now in zip(drawn, axes, strict=True)):
-            self._axes = drawn
-        else:
-            for plot, (i, j) in zip(self.figures, self._pairs, strict=False):
-                common.follow(plot.x_range, axes[i].range)
-                common.follow(plot.y_range, axes[j].range)
-
-    def _plot(self, x: Axis, y: Axis, across: str, up: str) -> Any:
-        drawn = common.plot(
-            f"{y.name} against {x.name}",
-            f"{x.name} ({'minimized' if x.minimised else 'maximized'})",
-            f"{y.name} ({'minimized' if y.minimised else 'maximized'})",
-            x_axis_type="log" if x.log else "linear",
-            y_axis_type="log" if y.log else "linear",
-            x_range=common.reach(x.range),
-            y_range=common.reach(y.range),
-        )
-        drawn.scatter(across, up, source=self._page.sample.source, size=4, color=common.DOTS, alpha=0.3,
-                      nonselection_alpha=0.08, selection_color=common.CHOSEN, legend_label="all")  # fmt: skip
-        front = drawn.scatter(across, up, source=self._front, size=7, color=common.BEST, line_color=None,
-                              nonselection_alpha=0.4, selection_color=common.CHOSEN, legend_label="front")  # fmt: skip
-        if len(self._axes) == 2:
-            drawn.line(across, up, source=self._front, color=common.BEST, line_width=1.5, alpha=0.7)
-        common.hover(drawn, front, ("individual", "@id"), (x.name, f"@{across}"), (y.name, f"@{up}"))
-        common.legend(drawn)
-        common.brushable(drawn)
-        return drawn
-
-    def _table(self) -> dict[str, Any]:
-        data = self._front.data
-        named = {f"fitness: {name}": data[f"f{k}"] for k, name in enumerate(self._page.trajectory.objectives.names)}
-        return {"id": data["id"], **named}
-
-
-def _equal(data: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return data.keys() == other.keys() and all(np.array_equal(data[name], other[name], equal_nan=True) for name in data)
+    def _distribution_table(self) -> dict[str, Any]:
+        names = {"left": "from", "right": "to", "all": "all (%)", "late": "last tenth (%)"}
+        return {names[name]: values for name, values in self._bins.data.items()}

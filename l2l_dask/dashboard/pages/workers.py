@@ -8,14 +8,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 from bokeh.layouts import column
-from bokeh.models import ColumnDataSource, FactorRange, Range1d, Spinner
+from bokeh.models import ColumnDataSource, FactorRange, Spinner
 
 from l2l_dask.dashboard import data_workers as data
 from l2l_dask.dashboard import theme
-from l2l_dask.dashboard.followed import LIVE
 from l2l_dask.dashboard.pages import _common as common
+from l2l_dask.dashboard.times import UNIT_NAMES, unit
 from l2l_dask.evaluation import Ids, Status
 from l2l_dask.space import Floats
+from l2l_dask.trajectory.layout import LIVE
 
 _ROWS = 32  # workers at once
 _MANY = 100_000  # evaluations, from which on an update renews one plot
@@ -36,7 +37,7 @@ class Workers(common.StorePage):
         names = ("id", "worker", "left", "right", "seconds", "status", "colour")
         self._intervals = ColumnDataSource({name: [] for name in names})
         self._runs = ColumnDataSource({name: [] for name in names})
-        self._x = (0.0, 1.0)
+        self._next_part = 0
         for source in (self._intervals, self._runs):
             self.selection.join(source)
         self._place = column([], sizing_mode="stretch_width")
@@ -45,10 +46,13 @@ class Workers(common.StorePage):
             self._said,
             self._number,
             self._place,
-            column(
-                self.download("timeline", self._table),
-                self.download("busy", self._slices_table),
-                sizing_mode="stretch_width",
+            self.download(
+                {
+                    "timeline": self._table,
+                    "busy": self._slices_table,
+                    "durations": self._durations_table,
+                    "waiting": self._waits_table,
+                }
             ),
         ]
 
@@ -57,7 +61,6 @@ class Workers(common.StorePage):
         self._scale, self._unit = self._unit_now()
         for source in (self._intervals, self._runs):
             source.data = {name: [] for name in source.data}
-        self._x = (0.0, 1.0)
         self._gantt, self._share = self._make_gantt(), self._make_share()
         self._durations, self._waits = self._make_durations(), self._make_waits()
         self._say()
@@ -75,7 +78,7 @@ class Workers(common.StorePage):
 
     def _unit_now(self) -> tuple[float, str]:
         running = self._running()
-        return common.unit(max(float(self.followed.once(data.busy).edges[-1]), running.end if len(running.id) else 0.0))
+        return unit(max(float(self.followed.once(data.busy).edges[-1]), running.end if len(running.id) else 0.0))
 
     def update(self) -> None:
         self._say()
@@ -83,14 +86,12 @@ class Workers(common.StorePage):
             for part in self._parts():
                 part()
         else:  # one after the other: each of them looks at all times
-            self._turn = (self._turn + 1) % len(self._parts())
-            self._parts()[self._turn]()
+            self._next_part = (self._next_part + 1) % len(self._parts())
+            self._parts()[self._next_part]()
 
     def tick(self) -> None:
         if self.followed.underway or len(self._runs.data["id"]):
             self._show_running()
-
-    _turn = 0
 
     def _say(self) -> None:
         t = self.trajectory
@@ -101,13 +102,14 @@ class Workers(common.StorePage):
             running = f" {waiting:,} have no result{drawn}."
         common.say(
             self._said,
-            f"Times are in {common.UNIT_NAMES[self._unit]} since the first individual was submitted.{running}",
+            f"Times are in {UNIT_NAMES[self._unit]} since the first individual was submitted.{running}",
         )
 
     # Who evaluated what, since when.
 
     def _make_gantt(self) -> Any:
-        drawn = common.plot("", f"time ({self._unit})", "", y_range=FactorRange(), x_range=Range1d(0, 1), tools=_TOOLS)
+        x, y = common.reach((0.0, 1.0)), FactorRange()
+        drawn = common.plot("", f"time ({self._unit})", "", x_range=x, y_range=y, tools=_TOOLS)
         named = {"legend_field": "status"}, {"legend_label": "running"}
         for source, legend in zip((self._intervals, self._runs), named, strict=True):
             common.hover(drawn, self._bar(drawn, source, **legend), ("individual", "@id"), ("worker", "@worker"),
@@ -190,14 +192,11 @@ class Workers(common.StorePage):
         }
 
     def _look_at_all(self) -> None:
-        """Let the axis end at the last that is drawn, unless somebody looks closer."""
-        shown = self._gantt.x_range
-        if (shown.start, shown.end) != self._x:
-            return
+        """Let the axis end at the last that is drawn."""
         drawn = [source.data for source in (self._intervals, self._runs) if len(source.data["id"])]
         if drawn:
-            self._x = float(min(d["left"].min() for d in drawn)), float(max(d["right"].max() for d in drawn))
-            shown.update(start=self._x[0], end=self._x[1])
+            ends = float(min(d["left"].min() for d in drawn)), float(max(d["right"].max() for d in drawn))
+            common.follow(self._gantt.x_range, ends)
 
     # How busy they were.
 
@@ -250,6 +249,10 @@ class Workers(common.StorePage):
         middle = f", median {found.median:.3g} s" if np.isfinite(found.median) else ""
         theme.entitle(self._durations, f"{int(found.counts.sum()):,} durations{middle}")
 
+    def _durations_table(self) -> dict[str, Any]:
+        names = {"left": "from (s)", "right": "to (s)", "count": "evaluations"}
+        return {names[name]: values for name, values in self._bins.data.items()}
+
     # What a barrier costs.
 
     def _make_waits(self) -> Any:
@@ -277,3 +280,7 @@ class Workers(common.StorePage):
         names = {"left": f"started ({self._unit})", "right": f"finished ({self._unit})"}
         ended, running = self._intervals.data, self._runs.data
         return {names.get(n, n): [*ended[n], *running[n]] for n in ended if n != "colour"}
+
+    def _waits_table(self) -> dict[str, Any]:
+        shown = {"generation": [], "share": []} if self._waits is None else self._shares.data
+        return {"generation": shown["generation"], "waiting (%)": shown["share"]}
