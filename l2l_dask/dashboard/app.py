@@ -215,8 +215,10 @@ class Overview:
         self.banner = Banner()
         for root in (self.banner.root, Column(children=[self._page.root], name="page", sizing_mode="stretch_width")):
             document.add_root(root)
-        document.title = f"experiments in {stores.root.name}"
-        document.template_variables.update(slug="experiments", store="", heading=str(stores.root))
+        root, home = stores.root, Path.home()
+        heading = f"~/{root.relative_to(home)}" if root.is_relative_to(home) else str(root)
+        document.title = f"experiments in {root.name}"
+        document.template_variables.update(slug="experiments", store="", heading=heading)
 
     def begin(self) -> None:
         """Show what is new."""

@@ -89,7 +89,7 @@ def test_a_click_on_an_experiment_opens_it(served, look):
     assert viewer.page.url.endswith("search?store=below%2Fb.zarr")
 
 
-def test_chosen_experiments_are_compared_in_one_plot(served, look, tmp_path):
+def test_chosen_experiments_are_compared_in_one_plot(served, look):
     viewer = look(served)
     for name in ("a.zarr", "below/b.zarr"):
         row(viewer, name).get_by_role("checkbox").check()
@@ -99,8 +99,6 @@ def test_chosen_experiments_are_compared_in_one_plot(served, look, tmp_path):
     assert together.get_attribute("href") == "search?store=a.zarr&store=below%2Fb.zarr"
     viewer.page.get_by_text("over time").click()
     expect(viewer.page.locator("canvas").first).to_be_visible()
-    viewer.page.wait_for_timeout(300)
-    viewer.screenshot("experiments", tmp_path)
 
 
 def test_experiments_are_sorted_by_a_click_on_a_title(served, look):
@@ -317,6 +315,19 @@ def test_on_a_phone_no_fact_is_over_another_and_all_pages_are_in_the_navigation(
     for link in viewer.page.locator("nav a").all():
         box = link.bounding_box()
         assert 0 <= box["x"] <= box["x"] + box["width"] <= 390 - 40, link.inner_text()
+
+
+def test_a_picture_of_all_experiments(serve, look, stores, tmp_path):
+    stores.make(tmp_path / "runs" / "reservoir-1.zarr", 300)
+    stores.make(tmp_path / "runs" / "reservoir-2.zarr", 500, generation=50, seed=2)
+    stores.make(tmp_path / "runs" / "cells" / "pyramidal.zarr", 400, pending=6, budget=2_000, since=time.time() - 600)
+    viewer = look(serve(tmp_path / "runs", env={"HOME": str(tmp_path)}))
+    viewer.see("~/runs")
+    for name in ("reservoir-1.zarr", "reservoir-2.zarr"):
+        row(viewer, name).get_by_role("checkbox").check()
+    expect(viewer.page.locator(".bk-Legend .bk-label")).to_have_count(2)
+    viewer.page.wait_for_load_state("networkidle")
+    viewer.screenshot("experiments", tmp_path)
 
 
 @pytest.mark.parametrize("page", PAGES)

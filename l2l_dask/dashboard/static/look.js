@@ -34,6 +34,7 @@
     :host(.bk-Legend) { background-color: color-mix(in srgb, var(--paper) 80%, transparent) !important; }
     :host(.bk-Legend) .bk-label, :host(.bk-Legend) .bk-title { color: var(--ink) !important; }
     .bk-tooltip-content, :host(.bk-Tooltip) { --background-color: var(--paper); }
+    :host(.bk-Menu) { --background-color: var(--field); --hover-color: var(--raised); --border-color: var(--line); }
     .bk-clearfix { font-size: 14px; line-height: 1.5; }
     a { color: var(--link); }
     table { border-collapse: collapse; }
