@@ -105,7 +105,7 @@ class Objectives(Sequence[Objective]):
     @property
     def signs(self) -> Floats:
         """1 for each that is minimised, -1 for each that is maximised."""
-        signs: Floats = self._sign
+        signs: Floats = self._sign.copy()
         return signs
 
     def cost(self, fitness: Floats) -> Floats:

@@ -129,11 +129,14 @@ def unpause(store: Path) -> None:
 
 def _send(store: Path, command: Any) -> None:
     from l2l_dask.cli.control import tell
+    from l2l_dask.errors import L2LError
     from l2l_dask.trajectory.actions import note
 
-    said = tell(store, command)
-    note(store, command, f"the command line on {socket.gethostname()}")
-    click.echo(said, err=True)
+    click.echo(tell(store, command), err=True)
+    try:
+        note(store, command, f"the command line on {socket.gethostname()}")
+    except L2LError as error:
+        click.echo(f"this could not be put on record: {error}", err=True)
 
 
 @cli.command("list")

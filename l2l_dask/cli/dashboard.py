@@ -110,16 +110,18 @@ def tunnel_command(link: str, port: int) -> str:
     """Write what is to be typed on another machine to reach the server from there."""
     user = os.environ.get("USER") or os.environ.get("LOGNAME") or "USER"
     address = _ssh_address()
-    to = [f"{user}@{address or socket.gethostname()}"]
-    if address is None and "SLURM_JOB_ID" in os.environ:
-        to = ["-J", f"{user}@LOGIN_NODE", *to]
+    if "SLURM_JOB_ID" in os.environ:  # a job has the address of the login node
+        login = f"[{address}]" if address and ":" in address else address or "LOGIN_NODE"
+        to = ["-J", f"{user}@{login}", f"{user}@{socket.gethostname()}"]
+    else:
+        to = [f"{user}@{address or socket.gethostname()}"]
     host = urlsplit(link).hostname or "127.0.0.1"
     forwarded = f"{port}:{f'[{host}]' if ':' in host else host}:{port}"
     return shlex.join(["ssh", "-N", "-L", forwarded, *to])
 
 
 def _ssh_address() -> str | None:
-    """Return this machine's address as the user's SSH knows it; None if the user did not come by that."""
+    """Return the address to which the user's SSH connected; None if the user did not come by that."""
     connection = os.environ.get("SSH_CONNECTION", "").split()
     return connection[2] if len(connection) == 4 else None
 

@@ -39,7 +39,8 @@ class Profile:
         One of :data:`~l2l_dask.cluster.systems.SYSTEMS`.
     options
         dask-jobqueue's names for what jobs ask for: ``cores`` and ``memory`` of a whole job, ``walltime``, ``queue``,
-        ``job_script_prologue`` and so on. What is not given is looked up in ``jobqueue.yaml``, as dask-jobqueue does.
+        ``job_script_prologue`` and so on. What is not given is looked up in ``jobqueue.yaml``, as dask-jobqueue does;
+        what is given as None is not asked for, whatever stands there.
 
     Raises
     ------
@@ -78,9 +79,13 @@ class Profile:
 
     def __getitem__(self, name: str) -> Any:
         """Look an option up: given here, or in Dask's configuration."""
-        if self.options.get(name) is not None:
+        if name in self.options:
             return self.options[name]
-        return dask.config.get(f"jobqueue.{self.system}.{name.replace('_', '-')}", None)
+        return dask.config.get(self.key(name), None)
+
+    def key(self, name: str) -> str:
+        """Return where Dask's configuration has an option."""
+        return f"jobqueue.{self.system}.{name.replace('_', '-')}"
 
     @property
     def cores(self) -> int:

@@ -236,6 +236,7 @@ def _settings(wanted: Wanted) -> str:
     lines += [
         "",
         "# No evaluation begins that the walltime would cut short.",
+        f"unset {JOB_END}",
         f'end=$(squeue --noheader --jobs="{job}" --format=%e) && [[ $end == *T* ]] &&',
         f'    end=$(date --date="$end" +%s) && export {JOB_END}="$end"',
     ]

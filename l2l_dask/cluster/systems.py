@@ -40,7 +40,7 @@ class System:
     pending : str
         What states of jobs that wait begin with.
     size : str
-        A pattern of the beginnings of directives that make a job large, besides its cores and memory.
+        A pattern that matches, from their beginnings, the directives that make a job large.
     number, pair : int
         Seconds of a wall time's unit where it is a bare number, and of the first of two: ``"30"``, ``"2:30"``.
     """
@@ -79,8 +79,10 @@ jobs=$(qstat -u "$(id -un)") || exit
 echo "$jobs" | awk 'NR > 2 {print $1, ($5 ~ /qw/) ? "PENDING " $5 : "RUNNING"}'
 """
 
-# By itself or in a list; others say where a job may run, or what must be there.
-_RESOURCE = r"-l\s*(\S*,)?(select|nodes|ncpus|\w*gpu|\w*mem)"
+# All resources but single ones that say when and where a job may run, or what must be there.
+_RESOURCE = (
+    r"(-(hard|soft)\s+)?-[lL](?!\s*[\"']?(walltime|[hs]_rt|h|hostname|arch|os|filesystems|place)=(?!\S*excl)[^,\s]+$)"
+)
 
 SYSTEMS = {
     "slurm": System(
@@ -91,7 +93,7 @@ SYSTEMS = {
         after="--dependency=afterany:{job}",
         listing=("squeue", "--me", "--noheader", "--format=%A %T %r"),
         pending="PENDING",
-        size=r"--(gres|gpu|tres|nodes|ntasks|cpus|mem|exclusive)|-[GNnc](?=[\s\d=])",
+        size=r"--(gres|gpu|tres|nodes|ntasks|cpus|cores|mem|mincpus|extra-node-info|exclusive)|-[GNncB]",
         number=60,
     ),
     "pbs": System(
@@ -118,7 +120,7 @@ SYSTEMS = {
         ("queue", "project", "walltime", "ncpus", "mem", "lsf_units", "use_stdin"),
         once=("-rn",),
         after='-w "ended({job})"',
-        size=r"-[nM](?=[\s\d])|-gpu\b|-R\b.*(rusage|span|affinity)",
+        size=r"-[nM](?=[\s\d])|-nnodes\b|-x\b|-gpu\b|-R\b.*(rusage|span|affinity)",
         number=60,
         pair=3600,
     ),
@@ -127,7 +129,7 @@ SYSTEMS = {
         "OAR_JOB_ID",
         ("queue", "project", "walltime", "resource_spec", "memory_per_core_property_name"),
         after="-a {job}",
-        size=r"-l\b",
+        size=r"-l|--resource",
         number=3600,
         pair=3600,
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -215,8 +216,8 @@ class Overview:
         self.banner = Banner()
         for root in (self.banner.root, Column(children=[self._page.root], name="page", sizing_mode="stretch_width")):
             document.add_root(root)
-        root, home = stores.root, Path.home()
-        heading = f"~/{root.relative_to(home)}" if root.is_relative_to(home) else str(root)
+        root, home = stores.root, os.path.expanduser("~")
+        heading = str(Path("~", root.relative_to(home)) if root.is_relative_to(home) else root)
         document.title = f"experiments in {root.name}"
         document.template_variables.update(slug="experiments", store="", heading=heading)
 

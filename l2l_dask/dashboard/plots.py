@@ -94,6 +94,7 @@ class Plots:
     def __init__(self, trajectory: Trajectory) -> None:
         self.trajectory = trajectory
         self._still = Still(trajectory)
+        self._searched: dict[int, list[Drawn]] = {}
 
     @property
     def done(self) -> int:
@@ -123,6 +124,11 @@ class Plots:
 
     def search(self, objective: int = 0) -> list[Drawn]:
         """Plot the fitness over evaluations and over time, by generation if there are any, and its distribution."""
+        if objective not in self._searched:
+            self._searched[objective] = self._plot_search(objective)
+        return self._searched[objective]
+
+    def _plot_search(self, objective: int) -> list[Drawn]:
         page, name = self._search, self.trajectory.objectives.names[objective]
         page.choose(objective, over_time=False)
         over_evaluations, *others = page.figures

@@ -164,10 +164,10 @@ class _Served:
 
 def _typed(folder: Path) -> str:
     """Write a folder as it is typed in a shell."""
-    home = Path.home()
+    home = os.path.expanduser("~")  # itself, where nobody knows it
     if not folder.is_relative_to(home):
         return shlex.quote(str(folder))
-    return f"~/{shlex.quote(folder.relative_to(home).as_posix())}" if folder != home else "~"
+    return f"~/{shlex.quote(folder.relative_to(home).as_posix())}" if folder != Path(home) else "~"
 
 
 _lock = threading.Lock()
@@ -179,6 +179,8 @@ def _served() -> _Served:
     global _one  # noqa: PLW0603
     with _lock:
         if _one is None or not _one.ours:
+            if _one is not None:
+                atexit.unregister(_one.close)
             _one = _start()
         return _one
 

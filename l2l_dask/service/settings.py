@@ -69,12 +69,12 @@ class Settings:
     @property
     def own_profile(self) -> Profile:
         """What the service's own job asks for: what worker jobs do, but for their size."""
-        options = {name: value for name, value in self.options.items() if name not in _SIZES}
         worker = self.profile
+        none = {name: None for name in _SIZES if name in worker.kind.options}
         # Other directives (--qos, -C) may be what the site wants.
         given = worker["job_extra_directives"] or ()
         kept = [directive for directive in given if not re.match(worker.kind.size, directive)]
-        return Profile(self.system, {**options, "job_extra_directives": kept, **self.service})
+        return Profile(self.system, {**self.options, **none, "job_extra_directives": kept, **self.service})
 
     def write(self, at: Place) -> None:
         place.write(at.settings, asdict(self))

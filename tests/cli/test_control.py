@@ -39,6 +39,16 @@ def test_stop_pause_and_unpause_take_effect_within_two_seconds(start, store, l2l
     assert {each.by for each in done} == {f"the command line on {socket.gethostname()}"}
 
 
+def test_what_was_done_is_done_though_it_cannot_be_put_on_record(start, store, l2l):
+    driver = start()
+    (store / ".l2l" / "actions.jsonl").mkdir()
+    done = l2l("stop", store)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (0, f"{store}: told to stop")
+    assert "could not be put on record" in done.stderr
+    driver.communicate(timeout=20)
+    assert load(store).state == "stopped"
+
+
 def test_a_paused_experiment_can_be_stopped(start, store, l2l, wait_until):
     driver = start()
     l2l("pause", store)

@@ -94,9 +94,9 @@ def test_a_job_is_told_its_end_as_a_number_or_not_at_all(end, tmp_path):
     (tmp_path / "squeue").write_text(f"#!/bin/sh\nprintf '{end}\\n'\n")
     (tmp_path / "squeue").chmod(0o755)
     lines = text("array", store="a-$SLURM_ARRAY_TASK_ID.zarr").splitlines()
-    at = next(i for i, line in enumerate(lines) if "squeue --noheader" in line)
-    asked = "\n".join([*lines[at : at + 2], "echo ${L2L_JOB_END-none}"])
-    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TZ": "UTC"}
+    at = lines.index("unset L2L_JOB_END")
+    asked = "\n".join([*lines[at : at + 3], "echo ${L2L_JOB_END-none}"])
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TZ": "UTC", "L2L_JOB_END": "1000"}  # of another job
     told = subprocess.run(["bash", "-c", asked], env=environment, capture_output=True, text=True, check=True).stdout
     assert told == ("1893456000\n" if end == "2030-01-01T00:00:00" else "none\n")
 

@@ -2,6 +2,7 @@
 
 import shlex
 import signal
+import socket
 
 import pytest
 
@@ -122,6 +123,22 @@ def test_over_ssh_it_says_what_to_type(serve, folder):
     said = served.close()
     assert f"ssh -N -L {port}:127.0.0.1:{port} ada@10.0.0.2" in said
     assert f"http://localhost:{port}/?token={served.token}" in said
+
+
+@pytest.mark.parametrize(
+    ("connected", "login"),
+    [
+        ("10.0.0.1 50000 10.0.0.2 22", "ada@10.0.0.2"),  # a job has what its user had
+        ("fe80::1 50000 fe80::2 22", "ada@[fe80::2]"),
+        ("", "ada@LOGIN_NODE"),
+    ],
+)
+def test_in_a_job_the_way_leads_through_the_login_node(monkeypatch, connected, login):
+    monkeypatch.setenv("SSH_CONNECTION", connected)
+    monkeypatch.setenv("USER", "ada")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    typed, _ = tunnel("http://127.0.0.1:8990/?token=abc", 8990)
+    assert shlex.split(typed.partition(": ")[2])[-3:] == ["-J", login, f"ada@{socket.gethostname()}"]
 
 
 def test_over_ssh_an_address_of_ipv6_stands_in_brackets(monkeypatch):

@@ -91,6 +91,14 @@ def test_who_is_chosen_in_the_address_is_marked_in_the_plots(made):
         np.testing.assert_array_equal(marked, np.intersect1d(drawn, chosen))
 
 
+def test_where_few_of_those_that_are_chosen_are_drawn_that_is_said(made):
+    followed = made("many", 5000)
+    first = Workers(followed, {"id": "0,1,2"})  # each worker shows its last
+    assert "3 of 5,000 individuals chosen (0, 1, 2). 0 of them are drawn here." in first._chosen.text
+    last = followed.trajectory.record["finished"].argmax()
+    assert "drawn here" not in Workers(followed, {"id": str(last)})._chosen.text
+
+
 def test_the_filter_of_a_range_is_as_exact_as_the_range(made):
     axis = Axis(made().trajectory, 0)
     low, high = axis.value(1 / 3), axis.value(2 / 3)

@@ -42,6 +42,10 @@ def test_one_that_reaches_0_does_not_flatten_the_others_and_that_is_said(compare
     assert drawn[:4].tolist() == [100, 100, 1, 1]
     assert np.isnan(drawn[4:]).all()
     assert "no 0, which is left out of zero.zarr." in page._note.text
+    saved = page._table()
+    assert saved["experiment"] == ["zero.zarr"] * 3 + ["other.zarr"] * 3
+    assert saved["evaluations"] == [1, 2, 3] * 2
+    assert saved["best"] == [100, 1, 0, 50, 0.1, 1e-5]
 
 
 def test_below_0_the_axis_stays_linear(compare):

@@ -16,9 +16,11 @@ from l2l_dask.dashboard.importance import importance
 from l2l_dask.dashboard.pages import PAGES, Individuals, Parameters, Search, Workers, _course
 from l2l_dask.dashboard.pages._common import is_logarithmic
 from l2l_dask.dashboard.pages._surface import _SMOOTH
+from l2l_dask.dashboard.plots import Still
 from l2l_dask.errors import ConfigError
 from l2l_dask.evaluation import Status
 from l2l_dask.pareto import non_dominated
+from l2l_dask.trajectory import load
 
 from .models import models
 
@@ -229,10 +231,12 @@ def test_plots_of_generations_come_with_the_first(made):
     del followed.trajectory.record.columns["generation"]
     search, workers = Search(followed, {}), Workers(followed, {})
     assert (len(search._plots), workers._waits) == (2, None)
+    assert len(search._tables()["generations"]()["generation"]) == 0
     followed.see(whole)
     search.update()
     workers.update()
     assert len(search._plots) == 3
+    assert len(search._tables()["generations"]()["generation"]) == 10
     assert workers._waits.title.text.startswith("Waiting ")
 
 
@@ -313,3 +317,11 @@ def test_ids_in_the_address_that_are_none_are_let_be(made, typed):
 )
 def test_a_logarithmic_axis_is_for_positive_values_over_decades(values, logarithmic):
     assert is_logarithmic(np.array(values, float)) is logarithmic
+
+
+def test_an_error_that_is_none_is_shown_as_what_it_is(tmp_path, stores):
+    t = load(stores.make(tmp_path / "a.zarr", 500))
+    failed = int(np.flatnonzero(t.record["status"] == Status.FAILED)[0])
+    with t.layout.errors.open("a") as file:
+        file.write(f'{{"id": {failed}, "error": null}}\n')
+    assert Individuals(Still(t), {"id": str(failed)})._details.id == failed

@@ -321,3 +321,17 @@ def test_a_page_of_a_store_that_was_replaced_does_nothing(made, page):
     assert [dict(source.data) for source in sources] == before
     assert shown.selection.ids.tolist() == [400]
     document.clear()
+
+
+def test_each_step_of_the_hypervolume_is_drawn(made):
+    followed = made("two", N, **QUICK)
+    followed.see(100)
+    page, steps, drawn = Search(followed, {}), [], []
+    source = page.pareto._steps
+    source.on_change("data", lambda attr, old, new: drawn.append(len(new["number"])))
+    for n in range(150, N, 50):
+        followed.see(n)
+        page.update()
+        steps.append(len(source.data["number"]))
+    assert len(set(steps)) > 3
+    assert set(drawn) == set(steps)

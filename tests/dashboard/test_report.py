@@ -177,6 +177,15 @@ def test_over_evaluations_and_over_time_are_two_plots_of_the_same_individuals(ru
     assert (over_evaluations.glyph.x, over_time.glyph.x) == ("number", "seconds")
 
 
+def test_what_was_plotted_stays_as_it_is_when_it_is_asked_for_again(tmp_path, stores):
+    made = plots.Plots(load(stores.make(tmp_path / "a.zarr", 200, objectives=2)))
+    wanted = ["evaluation", "time since the first was submitted (min)"]
+    for objective in (0, 1, 0):
+        drawn = made.search(objective)
+        assert [each.panels[0].xaxis[0].axis_label for each in drawn[:2]] == wanted
+    assert [each.panels[0].xaxis[0].axis_label for each in made.search(1)[:2]] == wanted
+
+
 def test_what_the_best_saved_and_reported_is_drawn(run):
     ended = run(Model())
     best = ended.best

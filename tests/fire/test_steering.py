@@ -23,7 +23,7 @@ def n_ended(store):
 
 def rests(store):
     before = begun(store)
-    time.sleep(0.3)  # three evaluations: what was submitted before the pause has begun
+    time.sleep(1.0)  # ten evaluations: what was submitted before the pause has begun
     return n_ended(store) == begun(store) == before
 
 

@@ -1,11 +1,13 @@
 """How a service stands is not made worse by a batch system that does not answer, and it is not asked all the time."""
 
 import os
+import re
 
+import dask
 import pytest
 
 from l2l_dask.cluster import jobs
-from l2l_dask.cluster.systems import Standing
+from l2l_dask.cluster.systems import SYSTEMS, Standing
 from l2l_dask.errors import ClusterError
 from l2l_dask.service import client, place, standing, starting
 from l2l_dask.service.settings import Settings
@@ -82,22 +84,26 @@ def test_the_service_itself_asks_for_no_more_than_it_needs_whatever_its_workers_
     directives = ["--gres=gpu:4", "--gpus-per-node=4", "-N 1", "--exclusive", "-C cpu", "--qos=long", "--nodelist=n1"]
     options = {"cores": 64, "memory": "180 GB", "queue": "q", "job_extra_directives": directives, **size}
     own = Settings("slurm", options, service={"cores": 1, "memory": "4 GB"}).own_profile
-    assert own.options.keys() == {"cores", "memory", "queue", "job_extra_directives"}
     assert (own.cores, own["memory"], own["queue"]) == (1, "4 GB", "q")
     assert own["job_extra_directives"] == ["-C cpu", "--qos=long", "--nodelist=n1"]
 
 
 KEPT = {
-    "pbs": ["-l filesystems=home:eagle", "-l place=scatter", "-N name", "-c n"],
+    "slurm": ["-C gpu", "--nodelist=n1", "--nice=5"],
+    "pbs": ["-l filesystems=home:memfs", "-l place=scatter", "-N name", "-c n"],
     "sge": ["-l h_rt=600", "-l hostname=n1", "-N name"],
     "lsf": ["-G group", "-N", "-c 10", '-R "select[type==any]"'],
     "oar": ["-p \"cluster='a'\"", "-n name"],
 }
 LEFT_OUT = {
-    "pbs": ["-l select=4:ncpus=64", "-lnodes=2", "-l place=scatter,ngpus=4", "-l mem=8gb"],
-    "sge": ["-pe smp 8", "-l gpu=4", "-l h_rt=600,h_vmem=8G"],
-    "lsf": ["-n 64", "-M 64GB", '-gpu "num=4"', '-R "rusage[mem=4GB]"'],
-    "oar": ["-l /nodes=2/core=8"],
+    "slurm": ["--mincpus=64", "-Gv100:2", "-N4", "-n 8", "-c8", "--cpus-per-task=8", "-B 2:8"],
+    "pbs": [
+        *("-l select=4:ncpus=64", "-lnodes=2", "-l place=scatter,ngpus=4", "-l mem=8gb", "-l 'nodes=2'", "-l procs=64"),
+        *('-l "select=4:ncpus=64"', "-l walltime=1:00:00 -l select=4", "-l place=scatter:excl", "-L tasks=2:lprocs=8"),
+    ],
+    "sge": ["-pe smp 8", "-l gpu=4", "-l h_rt=600,h_vmem=8G", '-l "gpu=1"', "-l exclusive=true", "-hard -l gpu=1"],
+    "lsf": ["-n 64", "-nnodes 2", "-x", "-M 64GB", '-gpu "num=4"', '-R "rusage[mem=4GB]"'],
+    "oar": ["-l /nodes=2/core=8", "-lnodes=2", "--resource=/nodes=2"],
 }
 
 
@@ -105,6 +111,26 @@ LEFT_OUT = {
 def test_of_what_its_workers_ask_for_the_service_leaves_out_what_is_large_in_that_batch_system(system):
     options = {"cores": 64, "memory": "180 GB", "job_extra_directives": [*LEFT_OUT[system], *KEPT[system]]}
     assert Settings(system, options).own_profile["job_extra_directives"] == KEPT[system]
+
+
+@pytest.mark.parametrize(
+    ("system", "size"),
+    [
+        ("slurm", {"job-cpu": 96, "job-mem": "170GB"}),
+        ("pbs", {"resource-spec": "select=4:ncpus=96:mem=170GB"}),
+        ("sge", {"resource-spec": "h_vmem=170G"}),
+        ("lsf", {"ncpus": 96, "mem": 170 * 10**9}),
+        ("oar", {"resource-spec": "/nodes=4/core=96"}),
+    ],
+)
+def test_the_service_itself_is_not_as_large_as_dasks_configuration_makes_its_workers(system, size):
+    SYSTEMS[system].job_class()  # whose import brings defaults
+    with dask.config.set({f"jobqueue.{system}.{name}": value for name, value in size.items()}):
+        settings = Settings(system, {"cores": 96, "memory": "170 GB"}, service={"cores": 1, "memory": "4 GB"})
+        own = jobs.command_job(settings.own_profile, "service", ["true"]).job_script()
+        workers = jobs.command_job(settings.profile, "workers", ["true"]).job_script()
+    assert not re.search("96|170", own)
+    assert re.search("96|170", workers)
 
 
 def test_what_is_asked_for_the_service_itself_is_not_left_out():

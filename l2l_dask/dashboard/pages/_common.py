@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from l2l_dask.dashboard import theme
 from l2l_dask.dashboard.pages._saving import Table, button
-from l2l_dask.dashboard.pages._selection import Selection
+from l2l_dask.dashboard.pages._selection import MOST_KEPT, Selection
 from l2l_dask.errors import StoreError
 from l2l_dask.evaluation import Ids, Status
 from l2l_dask.space import Floats
@@ -37,7 +37,6 @@ STATUS_COLOURS = {
 }
 MOST_POINTS = 5_000
 _HUGE = 1e100  # Bokeh's axes hang on numbers near the end of what there is
-_MOST_LINKED = 200  # ids in an address: as many are always drawn
 _LINKED = ("Individuals", "Search", "Parameters", "Workers")
 NARROWEST = 300  # pixels, of a plot: a phone is 360 wide
 
@@ -140,7 +139,7 @@ def counted(shown: int, of: int, what: str = "individuals", verb: str = "shown")
 def error_text(trajectory: Trajectory, id: int, most: int) -> str:
     """Return why an individual failed, cut if it is longer; empty if it did not."""
     try:
-        text = trajectory.error(id)
+        text = str(trajectory.error(id))
     except (StoreError, KeyError, TypeError) as error:
         text = f"its error cannot be read: {error}"
     return text if len(text) <= most else f"{text[:most]}\n... (cut)"
@@ -294,25 +293,29 @@ class StorePage:
         more = "".join(f"&{name}={quote(str(value), safe=',')}" for name, value in query.items())
         return f"{slug}?store={quote(self.followed.name, safe='')}{more}"
 
-    def say_chosen(self, shown: Div, where: str = "") -> None:
+    def say_chosen(self, shown: Div, where: str = "", *, drawn: int | None = None) -> None:
         """Say who is chosen, with the ways to the other pages about them.
 
         Parameters
         ----------
         where
             What they have in common, as a filter of the individuals' page.
+        drawn
+            How many of them the page draws, where that may be few.
         """
         ids, links, some = self.selection.ids, {}, ""
         if not len(ids):
             say(shown, "")
             return
-        if len(ids) <= _MOST_LINKED:
+        if len(ids) <= MOST_KEPT:
             some = " (" + ", ".join(map(str, ids[:10].tolist())) + (", ..." if len(ids) > 10 else "") + ")"
             query = ",".join(map(str, ids.tolist()))
             links = {title: self.address(title.lower(), id=query) for title in _LINKED if title != self.title}
         elif where:
             links = {"Individuals": self.address("individuals", filter=where)}
         what = f"{len(ids):,} of {len(self.trajectory):,} individuals chosen{some}."
+        if drawn is not None and drawn < len(ids):
+            what += f" {drawn:,} of them {'is' if drawn == 1 else 'are'} drawn here."
         say(shown, what + (" See them in" if links else ""), links=links)
 
     def build(self) -> list[Any]:

@@ -14,11 +14,11 @@ from bokeh.models import Button, ColumnDataSource, Div, LabelSet, LinearColorMap
 from l2l_dask.dashboard import theme
 from l2l_dask.dashboard.pages import _common as common
 from l2l_dask.dashboard.pages._axis import Axis, short
+from l2l_dask.dashboard.pages._selection import MOST_KEPT
 from l2l_dask.evaluation import Ids
 from l2l_dask.trajectory import Trajectory
 
 MOST_LINES, MOST_BEST, MOST_AXES, FIRST_AXES = 1_000, 100, 16, 8
-_MOST_KEPT = 50  # of those chosen, that are drawn beside
 _INACTIVE = -0.06  # where a line passes an axis whose parameter is not active
 
 
@@ -132,7 +132,7 @@ class Parallel:
         self._follow()
         t = self._page.trajectory
         ids = self._page.followed.once(shown_ids)
-        kept = np.setdiff1d(self._page.selection.ids, ids)[:_MOST_KEPT]
+        kept = np.setdiff1d(self._page.selection.ids, ids)[:MOST_KEPT]
         ids = np.concatenate([kept[common.is_done(t)[kept]], ids])
         done, drawn = self._page.done, tuple(ids.tolist())
         if drawn != self._drawn:

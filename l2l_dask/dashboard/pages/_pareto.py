@@ -63,7 +63,9 @@ class Pareto:
             ids = ids[np.lexsort(t.cost[ids].T[::-1])]
             self._front.data = {"id": ids, **{f"f{k}": t.record["fitness"][ids, k] for k in range(len(t.objectives))}}
             self._page.selection.mark(self._front)
-        self._steps.data = {"number": front.number, "volume": front.volume}
+        steps = {"number": list(front.number), "volume": list(front.volume)}  # theirs grow
+        if not common.equal(self._steps.data, steps):
+            self._steps.data = steps
         some = f" The {self.some}." if self.some else ""
         corner = t.objectives.cost(front.reference).tolist() if len(front.reference) else []
         named = zip(t.objectives.names, corner, strict=False)

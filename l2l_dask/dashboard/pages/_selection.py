@@ -11,7 +11,7 @@ from bokeh.models import ColumnDataSource
 from l2l_dask.evaluation import Ids
 from l2l_dask.trajectory import Trajectory
 
-_MOST_KEPT = 200  # of those chosen, that are always drawn
+MOST_KEPT = 200  # of those chosen, that are always drawn
 _NONE: Ids = np.empty(0, dtype=np.int64)
 
 
@@ -96,7 +96,7 @@ class Sample:
         step = 1
         while len(trajectory) > self._most * step:
             step *= 2
-        chosen = self._selection.ids[:_MOST_KEPT]
+        chosen = self._selection.ids[:MOST_KEPT]
         ids = np.unique(np.concatenate([np.arange(0, len(trajectory), step), always, chosen]))
         ids = ids[np.isfinite(trajectory.cost[ids]).all(axis=1)]
         before = np.asarray(self.source.data.get("id", ()), dtype=np.int64)

@@ -68,6 +68,7 @@ class Experiments:
         longest = max((float(curve.x[-1]) for curve in curves.values() if len(curve.x)), default=0.0)
         size, per = unit(longest) if axis == "seconds" else (1.0, "")
         scale = _scale(curves)
+        self._curves, self._size = curves, size
         sources = {name: _steps(curve, size, scale) for name, curve in curves.items()}
         what = (axis, per, scale, tuple((name, summary.objective) for name, summary in shown.items()))
         if self._plotted is None or self._plotted[0] != what:
@@ -84,13 +85,12 @@ class Experiments:
         say(self._note, _remarks(shown, curves, scale), links=together if len(shown) > 1 else None)
 
     def _table(self) -> dict[str, Any]:
-        """Return what the lines go through."""
+        """Return where the lines have their corners."""
         table: dict[str, Any] = {"experiment": [], self._x: [], "best": []}
-        for name, source in self._plotted[1].items():
-            x, y = (source.data[axis][::2] for axis in "xy")  # between two there is a corner
-            table["experiment"] += [name] * len(x)
-            table[self._x] += list(x)
-            table["best"] += list(y)
+        for name, curve in self._curves.items():
+            table["experiment"] += [name] * len(curve.x)
+            table[self._x] += (curve.x / self._size).tolist()
+            table["best"] += curve.best.tolist()
         return table
 
     def _figure(self, shown: Mapping[str, Summary], x: str, chosen: int, scale: str) -> list[Any]:

@@ -83,8 +83,9 @@ class Search(common.StorePage):
     def again_over_time(self) -> Any:
         """Plot the fitness once more, over time, so that both plots may be shown."""
         self._plots[0] = self._fitness()
+        self._over.active = 1
+        self._turn()
         self._say(self._bests())
-        self.choose(self.objective, over_time=True)
         return self._plots[0]
 
     def make(self) -> None:
@@ -293,9 +294,12 @@ class Search(common.StorePage):
     # What may be saved.
 
     def _tables(self) -> dict[str, Callable[[], dict[str, Any]]]:
-        by_generation = {"generations": self._generations_table} if len(self._plots) > 2 else {}
-        shown = {"individuals": self._table, "best so far": self._best_table}
-        return {**shown, **by_generation, "distribution": self._distribution_table}
+        return {
+            "individuals": self._table,
+            "best so far": self._best_table,
+            "generations": self._generations_table,
+            "distribution": self._distribution_table,
+        }
 
     def _table(self) -> dict[str, Any]:
         names = self.trajectory.objectives.names
@@ -315,7 +319,8 @@ class Search(common.StorePage):
 
     def _generations_table(self) -> dict[str, Any]:
         names = {"number": "generation", "low": "lower quartile", "high": "upper quartile"}
-        return {names.get(name, name): values for name, values in self._of_generations.data.items()}
+        shown = self._of_generations.data if len(self._plots) > 2 else dict.fromkeys(names, ())
+        return {names.get(name, name): values for name, values in shown.items()}
 
     def _distribution_table(self) -> dict[str, Any]:
         names = {"left": "from", "right": "to", "all": "all (%)", "late": "last tenth (%)"}

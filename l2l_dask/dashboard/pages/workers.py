@@ -33,7 +33,7 @@ class Workers(common.StorePage):
         self._number = Spinner(title="Page of workers", low=1, high=1, value=1, step=1, width=130, visible=False)
         self.when(self._number, "value", self._show_gantt)
         self._said, self._chosen = common.words(), common.words()
-        self.selection.listen(lambda _ids: self.say_chosen(self._chosen))
+        self.selection.listen(lambda _ids: self._say_chosen())
         names = ("id", "worker", "left", "right", "seconds", "status", "colour")
         self._intervals = ColumnDataSource({name: [] for name in names})
         self._runs = ColumnDataSource({name: [] for name in names})
@@ -104,6 +104,10 @@ class Workers(common.StorePage):
             self._said,
             f"Times are in {UNIT_NAMES[self._unit]} since the first individual was submitted.{running}",
         )
+
+    def _say_chosen(self) -> None:
+        drawn = np.concatenate([np.asarray(source.data["id"], int) for source in (self._intervals, self._runs)])
+        self.say_chosen(self._chosen, drawn=int(np.isin(self.selection.ids, drawn).sum()))
 
     # Who evaluated what, since when.
 
