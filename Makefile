@@ -5,9 +5,11 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(she
 	$(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(p))))
 EXTRAS ?= algorithms,arbor,gymnasium,jupyter,nest,netlogo,neuron,tvb,benchmarks,notebooks,dev
 CONSTRAINTS ?= constraints.txt
-JOBS ?= 0
+JOBS ?= 2
 DEMO_STORE := examples/runs/arbor-cell.zarr
 PACKAGES := l2l_dask optimizers optimizees
+# Tests that are as sure on a busy machine.
+COMPUTING := $(addprefix tests/,docs notebooks optimizees optimizers testing trajectory test_examples.py test_resume.py)
 
 BIN := $(VENV)/bin
 # The name holds the folder's checksum: a checkout that was moved or copied installs itself anew.
@@ -35,8 +37,11 @@ demo: $(STAMP) ## fit a neuron's ion channels to a target response, and write a 
 	@rm -rf '$(DEMO_STORE)'
 	@$(BIN)/l2l run examples/arbor-cell.toml
 
-test: lint slurm chromium ## lint, then all tests but the soak tests
-	@$(BIN)/python -m pytest -n $(JOBS)
+test: lint slurm chromium ## lint, then all tests but the soak tests: those that compute side by side, then those that wait
+	@status=0; \
+	$(BIN)/python -m pytest -n $(JOBS) $(COMPUTING) || status=$$?; \
+	$(BIN)/python -m pytest $(COMPUTING:%=--ignore=%) || status=$$?; \
+	exit $$status
 
 slurm: ## Debian's Slurm and Grid Engine for the tests on real ones, where it may: as root, or by a sudo that asks nothing
 	@sh tests/hpc/install-slurm.sh
