@@ -1,7 +1,7 @@
 """What the pages cost with few and with many evaluations: until something is seen, in each update, and in memory.
 
-Times of the server are those of its processor. A browser gets three tries, and more time on a machine that does other
-things meanwhile: as many times more as there are processes for each of its processors.
+Times of the server are those of its processor; those of a browser are printed, as they are the machine's too:
+``python benchmarks/dashboard.py --browser`` measures them.
 """
 
 import time
@@ -84,8 +84,7 @@ def listed(served, look):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", SLUGS)
-def test_the_server_works_less_than_a_second_for_a_first_paint(served, listed, page):
-    """How long a browser takes is the machine's too: ``python benchmarks/dashboard.py --browser`` prints it."""
+def test_the_server_works_less_than_the_two_seconds_that_a_first_paint_may_take(served, listed, page):
     server, took, worked = psutil.Process(served.process.pid), {}, {}
     for n in SIZES:
         before = sum(server.cpu_times()[:2])
@@ -93,7 +92,7 @@ def test_the_server_works_less_than_a_second_for_a_first_paint(served, listed, p
         worked[n] = sum(server.cpu_times()[:2]) - before
         listed.see(f"{n:,} of {n:,} evaluations")
         print(f"{page} of {n:,}: first paint after {took[n]:.2f} s, of which the server worked {worked[n]:.2f} s")
-    assert max(worked.values()) < 1
+    assert max(worked.values()) < 2
 
 
 @pytest.mark.slow
