@@ -39,7 +39,7 @@ demo: $(STAMP) ## fit a neuron's ion channels to a target response, and write a 
 
 test: lint slurm chromium ## lint, then all tests but the soak tests: those that compute side by side, then those that wait
 	@status=0; \
-	$(BIN)/python -m pytest -n $(JOBS) $(COMPUTING) || status=$$?; \
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(COMPUTING) || status=$$?; \
 	$(BIN)/python -m pytest $(COMPUTING:%=--ignore=%) || status=$$?; \
 	exit $$status
 

@@ -305,15 +305,15 @@ def reference(thing: Any) -> str | None:
     return thing if isinstance(thing, str) else (shipping.importable(thing) or None)
 
 
-def changes(experiment: Mapping[str, Any], folder: Path, **instead: Any) -> list[str]:
+def changes(experiment: Mapping[str, Any], folder: Path, *, optimizee: Any, optimizer: Any) -> list[str]:
     """Say which of the user's files are not what they were when a store was created.
 
     Parameters
     ----------
-    instead
-        As ``optimizee`` and ``optimizer``, what takes the recorded one's place, of which nothing is said; or None.
+    optimizee, optimizer
+        What takes the recorded one's place, of which nothing is said; or None.
     """
-    said = []
+    said, instead = [], {"optimizee": optimizee, "optimizer": optimizer}
     for what, digests in experiment.get("sources", {}).items():
         changed = [] if instead.get(what) is not None else sources.changed(digests, folder)
         if changed:

@@ -56,6 +56,11 @@ class Objective:
         if self.direction not in ("minimize", "maximize"):
             raise ObjectivesError(f"objective {self.name!r}: expected 'minimize' or 'maximize', got {self.direction!r}")
 
+    @property
+    def sign(self) -> float:
+        """1 if it is minimised, -1 if it is maximised."""
+        return 1.0 if self.direction == "minimize" else -1.0
+
 
 class Objectives(Sequence[Objective]):
     """One or several objectives, in the user's own directions.
@@ -82,7 +87,7 @@ class Objectives(Sequence[Objective]):
         self.names = tuple(o.name for o in flat)
         if len(set(self.names)) < len(self.names):
             raise ObjectivesError(f"objectives must have different names, got {list(self.names)}")
-        self._sign = np.array([1.0 if o.direction == "minimize" else -1.0 for o in flat])
+        self._sign = np.array([o.sign for o in flat])
 
     def __getitem__(self, index: Any) -> Any:
         return self._objectives[index]
@@ -101,12 +106,6 @@ class Objectives(Sequence[Objective]):
 
     def __repr__(self) -> str:
         return ", ".join(f"{o.direction}({o.name!r})" for o in self)
-
-    @property
-    def signs(self) -> Floats:
-        """1 for each that is minimised, -1 for each that is maximised."""
-        signs: Floats = self._sign.copy()
-        return signs
 
     def cost(self, fitness: Floats) -> Floats:
         """Turn fitness (..., n_objectives), in the user's directions, into cost, always minimised; and back."""

@@ -187,7 +187,7 @@ class MAPElites(Optimizer):
 
     def _sign(self, i: int) -> float:
         """Return what a measure's cost is to be multiplied by to give the objective, and the other way round."""
-        return 1.0 if self.objectives[self._objective[i]].direction == "minimize" else -1.0
+        return float(self.objectives[self._objective[i]].sign)
 
     def _library(self) -> Any:
         if "categorical" in self.space.kinds:

@@ -17,27 +17,12 @@ from l2l_dask.evaluating import Where
 from l2l_dask.process import Child
 
 _PATIENCE = 10.0
-_SHARED = "tests/hpc/"
 _KEPT = ("resource_tracker", "forkserver")  # multiprocessing's own: they end with this process
 
 
 def pytest_make_parametrize_id(config, val):
     """Name functions by their names, not by their addresses: a test has the same name in each run."""
     return getattr(val, "__name__", None) if callable(val) else None
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config, log):
-    """With ``-n``, share the files out among processes; of what there is once on a machine, say Slurm, one has all."""
-    from xdist.scheduler import LoadScopeScheduling
-
-    class Files(LoadScopeScheduling):
-        def _split_scope(self, nodeid):
-            file = nodeid.partition("::")[0]
-            return _SHARED if file.startswith(_SHARED) else file
-
-    config.option.loadscopereorder = False  # by the number of their tests: those are not of one length
-    return Files(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -358,7 +358,6 @@ if rank == 0:
 """
 
 
-@pytest.mark.skipif(shutil.which("mpiexec", path=BIN) is None, reason="needs mpiexec, which the extra dev installs")
 @pytest.mark.parametrize("hangs", [False, True])
 def test_mpiexec_starts_ranks_and_takes_them_along_when_it_takes_too_long(hangs, child_of, tmp_path, wait_until):
     mpiexec = shutil.which("mpiexec", path=BIN)

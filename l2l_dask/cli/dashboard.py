@@ -111,13 +111,16 @@ def tunnel_command(link: str, port: int) -> str:
     user = os.environ.get("USER") or os.environ.get("LOGNAME") or "USER"
     address = _ssh_address()
     if "SLURM_JOB_ID" in os.environ:  # a job has the address of the login node
-        login = f"[{address}]" if address and ":" in address else address or "LOGIN_NODE"
-        to = ["-J", f"{user}@{login}", f"{user}@{socket.gethostname()}"]
+        to = ["-J", f"{user}@{_bracketed(address or 'LOGIN_NODE')}", f"{user}@{socket.gethostname()}"]
     else:
         to = [f"{user}@{address or socket.gethostname()}"]
     host = urlsplit(link).hostname or "127.0.0.1"
-    forwarded = f"{port}:{f'[{host}]' if ':' in host else host}:{port}"
+    forwarded = f"{port}:{_bracketed(host)}:{port}"
     return shlex.join(["ssh", "-N", "-L", forwarded, *to])
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host  # IPv6
 
 
 def _ssh_address() -> str | None:

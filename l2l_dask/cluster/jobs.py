@@ -9,7 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
-import threading
+import uuid
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,6 @@ from l2l_dask.errors import ClusterError
 from l2l_dask.walltime import JOB_END
 
 _log = logging.getLogger(__name__)
-_making = threading.Lock()  # Dask's configuration is one for all threads
 _PATIENCE = 30.0  # seconds that a command of the batch system may take
 # What a job is given by its batch system: one that is submitted from within it is not to take it for its own.
 _OF_A_JOB = (JOB_END, "SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "PBS_", "SGE_", "LSB_", "OAR_")
@@ -84,8 +83,6 @@ def command_job(
     after
         Id of the job for whose end it is to wait.
     """
-    if after and not profile.kind.after:
-        raise ClusterError(f"{profile.system}: no job can wait for the end of another one there")
     directives = [profile.kind.after.format(job=after)] if after else []
     job = _job(profile, name, logs, directives, scheduler="tcp://none", processes=1)
     job._command_template = "exec " + shlex.join(command)
@@ -110,11 +107,12 @@ def _job(profile: Profile, name: str, logs: Path | None, directives: Sequence[st
         "log_directory": profile["log_directory"] or (str(logs) if logs else None),
         "job_script_prologue": [*own, *prologue],
     }
-    none = {profile.key(name): None for name, value in profile.options.items() if value is None}
     job_class = profile.kind.job_class()  # whose import brings defaults
+    none = {name.replace("_", "-"): None for name, value in profile.options.items() if value is None}
+    section = f"{profile.system}-{uuid.uuid4().hex}"  # which nobody else reads
     try:
-        with _making, dask.config.set(none):
-            return job_class(**(options | settings))
+        with dask.config.set({f"jobqueue.{section}": dask.config.get(f"jobqueue.{profile.system}", {}) | none}):
+            return job_class(config_name=section, **(options | settings))
     except (ValueError, TypeError) as error:
         raise ClusterError(f"{profile.system}: a job cannot be made: {_line(error)}") from None
 

@@ -81,11 +81,7 @@ class Profile:
         """Look an option up: given here, or in Dask's configuration."""
         if name in self.options:
             return self.options[name]
-        return dask.config.get(self.key(name), None)
-
-    def key(self, name: str) -> str:
-        """Return where Dask's configuration has an option."""
-        return f"jobqueue.{self.system}.{name.replace('_', '-')}"
+        return dask.config.get(f"jobqueue.{self.system}.{name.replace('_', '-')}", None)
 
     @property
     def cores(self) -> int:

@@ -93,7 +93,7 @@ SYSTEMS = {
         after="--dependency=afterany:{job}",
         listing=("squeue", "--me", "--noheader", "--format=%A %T %r"),
         pending="PENDING",
-        size=r"--(gres|gpu|tres|nodes|ntasks|cpus|cores|mem|mincpus|extra-node-info|exclusive)|-[GNncB]",
+        size=r"--(gres|gpu|tres|nodes|ntasks|cpus|cores|mem|mincpus|core-spec|sockets|extra-node-info|exclusive)|-[GNncSB]",
         number=60,
     ),
     "pbs": System(

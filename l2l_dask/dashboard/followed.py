@@ -59,8 +59,8 @@ class Followed:
         Held while the rows change that all trajectories of it share, and by who looks at them.
     course
         How its search went, for pages that show it; None before the first.
-    at_work
-        Held while that is kept up.
+    course_lock
+        Held while that is kept up, and while the trajectory is changed for another.
     """
 
     def __init__(self, store: Path, name: str) -> None:
@@ -76,7 +76,7 @@ class Followed:
         self._lock, self._looked, self._took, self._summed = threading.Lock(), -math.inf, 0.0, 0
         self._shared: dict[Any, Any] = {}
         self.course: Course | None = None
-        self.at_work = threading.Lock()
+        self.course_lock = threading.Lock()
 
     @property
     def ready(self) -> bool:
@@ -133,7 +133,7 @@ class Followed:
     def _take(self, version: int, trajectory: Trajectory) -> None:
         before, is_new = self._trajectory, version != self.version
         # In this order: who does not wait sees no other store as the same one, nor keeps what is old as new.
-        with self.at_work:
+        with self.course_lock:
             if is_new and before is not None and trajectory.experiment != before.experiment:
                 self._shared, self.course = {}, None
                 self.incarnation += 1

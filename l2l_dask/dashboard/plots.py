@@ -60,6 +60,14 @@ class Drawn:
 class _Search(Search):
     most = 2_000  # as pictures that stay sharp in print
 
+    def again_over_time(self) -> Any:
+        """Plot the fitness once more, over time, so that both plots may be shown."""
+        self._plots[0] = self._fitness()
+        self._over.active = 1
+        self._turn()
+        self._say(self._bests())
+        return self._plots[0]
+
 
 class Still(Followed):
     """A store that does not change, where a page expects one that is followed."""
@@ -94,7 +102,6 @@ class Plots:
     def __init__(self, trajectory: Trajectory) -> None:
         self.trajectory = trajectory
         self._still = Still(trajectory)
-        self._searched: dict[int, list[Drawn]] = {}
 
     @property
     def done(self) -> int:
@@ -124,12 +131,8 @@ class Plots:
 
     def search(self, objective: int = 0) -> list[Drawn]:
         """Plot the fitness over evaluations and over time, by generation if there are any, and its distribution."""
-        if objective not in self._searched:
-            self._searched[objective] = self._plot_search(objective)
-        return self._searched[objective]
-
-    def _plot_search(self, objective: int) -> list[Drawn]:
         page, name = self._search, self.trajectory.objectives.names[objective]
+        page.make()  # others than those that were returned before
         page.choose(objective, over_time=False)
         over_evaluations, *others = page.figures
         over_time = page.again_over_time()
@@ -172,14 +175,14 @@ class Plots:
         lines = {name: [np.round(line, 4).tolist() for line in source.data[name]] for name in ("xs", "ys")}
         source.data = dict(source.data) | lines  # a third of the size of as many small arrays
         n = len(part.axes) - len(self.trajectory.objectives)
-        axes = common.counted(n, self.trajectory.space.dim, "parameters", "")
+        axes = common.counted(n, self.trajectory.space.dim, "parameters", verb="")
         what = f"A line for each individual, across axes for {axes} and each objective"
         return [_drawn([part.figure], f"{what}; a parameter that is not active is passed below its axis", wide=True)]
 
     def each(self) -> list[Drawn]:
         """Plot each of the first parameters against the fitness by the first objective."""
         part, names = self._parameters.parts[1], self.trajectory.objectives.names
-        n = common.counted(len(part.axes), self.trajectory.space.dim, "parameters", "")
+        n = common.counted(len(part.axes), self.trajectory.space.dim, "parameters", verb="")
         shown = common.counted(len(part.sample), self.done, "done")
         what = f"Each of {n} against {names[0]} ({self._way(0)}): {shown}, the 100 best among them"
         return [_drawn(part.figures, what, wide=True)]

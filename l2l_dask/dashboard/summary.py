@@ -122,7 +122,7 @@ def summed_up(trajectory: Trajectory, underway: Collection[Underway] = ()) -> Su
         budget=budget,
         failed=int(np.isin(status, FAILURES).sum()),
         objective=trajectory.objectives.names[0],
-        is_maximized=bool(trajectory.objectives.signs[0] < 0),
+        is_maximized=trajectory.objectives[0].sign < 0,
         best=None if best is None else next(iter(best.fitness.values())),
         rate=rate,
         workers=len(named),
@@ -165,7 +165,7 @@ def best_so_far(trajectory: Trajectory) -> tuple[Curve, Curve]:
     ended = np.flatnonzero(record["status"] != Status.PENDING)
     if not len(ended):
         return Curve(), Curve()
-    sign = trajectory.objectives.signs[0]
+    sign = trajectory.objectives[0].sign
     told = ended[np.argsort(record["told"][ended], kind="stable")]
     finished, begun = record["finished"][ended], began(trajectory)
     known = np.flatnonzero(np.isfinite(finished))

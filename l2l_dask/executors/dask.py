@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, cast
 
 import distributed
 from distributed import Client, as_completed
@@ -264,14 +264,14 @@ class Dask(Executor):
     def _without_result(self, future: Future) -> list[Evaluation] | None:
         """Decide what becomes of a future without a result; None if there will be one."""
         candidates, _ = self._in_flight.get(future, ([], 0.0))
-        if not candidates:  # another thread gave it up
+        if not candidates or self._closed:  # another thread gave it up, or all
             return None
         if future.status == "error":
             error: Any = future.exception()
             if isinstance(error, worker.CutError):
                 return self._cut(future, candidates, error)
             if isinstance(error, worker.ElsewhereError):
-                loop: Any = self.client.loop
+                loop = cast(Any, self.client.loop)
                 loop.add_callback(loop.call_later, _AGAIN, self._submit_again, future)
             elif type(error).__name__ == "KilledWorker":  # Dask blames all that a lost worker was to do; _mourn judges
                 self._submit_again(future)
@@ -286,9 +286,10 @@ class Dask(Executor):
         return None
 
     def _submit_again(self, future: Future) -> None:
-        """Submit the candidates of a future once more, each by itself."""
+        """Submit the candidates of a future once more, each by itself; a suspect keeps its worker for itself."""
+        alone = self._accounts.suspects.is_apart(str(future.key))
         if not self._closed:
-            self._submit([[candidate] for candidate in self._taken(future)[0]])
+            self._submit([[candidate] for candidate in self._taken(future)[0]], alone=alone)
 
     def _cut(self, future: Future, candidates: list[Candidate], error: worker.CutError) -> list[Evaluation] | None:
         """Decide what becomes of an evaluation that the end of its worker's job ended."""
@@ -320,8 +321,7 @@ class Dask(Executor):
             by_id = {c.id: c for c in self._taken(futures[key][0])[0]}
             self._submit([[by_id[id] for id in ids] for ids in pieces if by_id], alone=True)
         if given_up:
-            loop: Any = self.client.loop
-            loop.add_callback(self._withdraw, given_up)
+            cast(Any, self.client.loop).add_callback(self._withdraw, given_up)
 
     async def _withdraw(self, keys: list[str]) -> None:
         """Let no worker go on with futures that were given up: it could be lost with them."""

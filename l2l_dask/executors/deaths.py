@@ -63,6 +63,10 @@ class Suspects:
         """Know futures that are to have a worker for themselves."""
         self._apart.update(keys)
 
+    def is_apart(self, key: str) -> bool:
+        """Tell whether a future is to have a worker for itself."""
+        return key in self._apart
+
     def gone(self, key: str) -> None:
         """Forget a future."""
         self._apart.discard(key)

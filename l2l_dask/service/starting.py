@@ -29,12 +29,14 @@ def prepare(root: Path, settings: Settings) -> Place:
     """
     at = Place(root.resolve())
     # Refused before anything is written.
-    if not settings.here and not settings.profile.kind.after:
+    profile = settings.profile
+    if not settings.here and not profile.kind.after:
         raise ClusterError(
             f"{settings.system}: there is no service there, since no job can wait for the end of another one: "
             f"use `l2l run --cluster {settings.system}`"
         )
-    settings.profile, settings.own_profile  # noqa: B018
+    if not settings.here:
+        settings.own_profile  # noqa: B018
     found = standing.look(at)
     if found.alive:
         raise ClusterError(found.line())

@@ -178,10 +178,10 @@ class Trajectory:
         for line in lines:
             try:
                 entry = json.loads(line)
-            except ValueError:
+                if entry["id"] == id:
+                    text = str(entry["error"])
+            except (ValueError, KeyError, TypeError):
                 continue  # empty, or torn by a crash: the row was then evaluated again
-            if entry["id"] == id:
-                text = entry["error"]
         return text
 
     def to_xarray(self) -> xr.Dataset:

@@ -39,7 +39,8 @@ def cluster(tmp_path):
         yield client, workers
     # Neither keys nor the output of jobs that did well are left.
     killed = tuple(f"{name}-" for name in workers.killed)
-    assert all(path.name.startswith(killed) for path in (tmp_path / "jobs").glob("*"))
+    left = [path.name for path in (tmp_path / "jobs").glob("*")]
+    assert all(name.startswith(killed) for name in left), left
     assert killed or not (tmp_path / "jobs").exists()
     assert not [p for p in psutil.process_iter() if workers._name in " ".join(_command(p))]
 

@@ -1,6 +1,7 @@
 """Servers, and a browser to look at them."""
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 from l2l_dask.trajectory import load
 
@@ -60,10 +61,9 @@ def serving():
 @pytest.fixture(scope="module")
 def chromium():
     """A browser without a window."""
-    playwright = pytest.importorskip("playwright.sync_api")
     if browser.CHROMIUM is None:
         pytest.skip("no Chromium: sudo apt-get install --no-install-recommends chromium")
-    with playwright.sync_playwright() as running:
+    with sync_playwright() as running:
         opened = running.chromium.launch(executable_path=browser.CHROMIUM, args=["--no-sandbox"])
         yield opened
         opened.close()

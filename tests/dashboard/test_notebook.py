@@ -14,7 +14,6 @@ from .jupyter import FREE, Lab
 
 nbformat = pytest.importorskip("nbformat", reason="needs the extra l2l-dask[notebooks]")
 nbclient = pytest.importorskip("nbclient", reason="needs the extra l2l-dask[notebooks]")
-pytest.importorskip("jupyterlab", reason="needs the extra l2l-dask[dev]")
 pytest.importorskip("jupyter_server_proxy", reason="needs the extra l2l-dask[jupyter]")
 
 pytestmark = pytest.mark.slow

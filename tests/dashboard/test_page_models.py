@@ -231,12 +231,14 @@ def test_plots_of_generations_come_with_the_first(made):
     del followed.trajectory.record.columns["generation"]
     search, workers = Search(followed, {}), Workers(followed, {})
     assert (len(search._plots), workers._waits) == (2, None)
-    assert len(search._tables()["generations"]()["generation"]) == 0
+    before = search._tables()["generations"]()
+    assert len(before["generation"]) == 0
     followed.see(whole)
     search.update()
     workers.update()
     assert len(search._plots) == 3
-    assert len(search._tables()["generations"]()["generation"]) == 10
+    after = search._tables()["generations"]()
+    assert (list(before), len(after["generation"])) == (list(after), 10)
     assert workers._waits.title.text.startswith("Waiting ")
 
 
@@ -319,9 +321,10 @@ def test_a_logarithmic_axis_is_for_positive_values_over_decades(values, logarith
     assert is_logarithmic(np.array(values, float)) is logarithmic
 
 
-def test_an_error_that_is_none_is_shown_as_what_it_is(tmp_path, stores):
+def test_lines_of_errors_that_hold_none_hide_no_other(tmp_path, stores):
     t = load(stores.make(tmp_path / "a.zarr", 500))
     failed = int(np.flatnonzero(t.record["status"] == Status.FAILED)[0])
     with t.layout.errors.open("a") as file:
-        file.write(f'{{"id": {failed}, "error": null}}\n')
-    assert Individuals(Still(t), {"id": str(failed)})._details.id == failed
+        file.write(f'{{"error": "whose?"}}\n[1]\n{{"id": {failed}}}\n{{"id": {failed}, "error": "too silent"}}\n')
+    shown = [div.text for div in models(Individuals(Still(t), {"id": str(failed)}), Div)]
+    assert any(text.startswith("<pre") and ">too silent<" in text for text in shown)

@@ -84,7 +84,7 @@ def listed(served, look):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", SLUGS)
-def test_the_server_works_less_than_the_two_seconds_that_a_first_paint_may_take(served, listed, page):
+def test_the_server_leaves_a_browser_half_a_second_of_the_two_for_a_first_paint(served, listed, page):
     server, took, worked = psutil.Process(served.process.pid), {}, {}
     for n in SIZES:
         before = sum(server.cpu_times()[:2])
@@ -92,7 +92,7 @@ def test_the_server_works_less_than_the_two_seconds_that_a_first_paint_may_take(
         worked[n] = sum(server.cpu_times()[:2]) - before
         listed.see(f"{n:,} of {n:,} evaluations")
         print(f"{page} of {n:,}: first paint after {took[n]:.2f} s, of which the server worked {worked[n]:.2f} s")
-    assert max(worked.values()) < 2
+    assert max(worked.values()) < 1.5
 
 
 @pytest.mark.slow

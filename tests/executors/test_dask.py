@@ -245,6 +245,22 @@ def test_no_more_are_in_flight_than_there_is_room_for(client, tmp_path, cluster,
         assert executor.seen == deepest
 
 
+@pytest.mark.parametrize("alone", [False, True])
+def test_who_is_to_have_a_worker_alone_still_is_when_a_worker_refused_it(client, alone):
+    executor = Dask(client)
+    optimizee = FunctionOptimizee(lambda params: time.sleep(60) or 1.0, Space({"x": Real(0, 1)}), minimize("f"))
+    executor.start(optimizee, Where("nowhere.zarr", "apart", 1))
+    try:
+        executor._submit([[Candidate(0, {"x": 0.0}, 1)]], alone=alone)
+        [first] = executor._in_flight
+        executor._submit_again(first)
+        [second] = executor._in_flight
+        assert second.key != first.key
+        assert executor._accounts.suspects.is_apart(str(second.key)) is alone
+    finally:
+        executor.close()
+
+
 def test_the_reserve_hides_the_way_to_the_workers_and_shrinks_to_none(client):
     executor = Dask(client)
     assert executor.slots == executor.capacity == 2  # nothing is known yet

@@ -251,6 +251,12 @@ def ended(store):
 
 
 @pytest.fixture
+def begun(store):
+    """Count what began to be evaluated."""
+    return lambda: len((store.parent / "begun").read_text().split())
+
+
+@pytest.fixture
 def begin(l2l, store, ended, wait_until):
     """Start a driver, and wait until it evaluates."""
 

@@ -12,23 +12,15 @@ AT_ONCE = 2.0  # seconds; measured again and again, the quickest counts, so that
 PROMPT = 30.0  # seconds, of a thousand that would pass otherwise
 
 
-def begun(store):
-    return len((store.parent / "begun").read_text().split())
-
-
-def n_ended(store):
-    counts = load(store).counts()
-    return counts["total"] - counts["pending"]
-
-
-def rests(store):
-    before = begun(store)
-    time.sleep(1.0)  # ten evaluations: what was submitted before the pause has begun
-    return n_ended(store) == begun(store) == before
-
-
 @pytest.mark.slow
-def test_pause_and_unpause_take_effect_within_two_seconds_and_a_pause_is_one(begin, store, l2l, wait_until):
+def test_pause_and_unpause_take_effect_within_two_seconds_and_a_pause_is_one(
+    begin, begun, ended, store, l2l, wait_until
+):
+    def rests():
+        before = begun()
+        assert l2l("show", store).returncode == 0  # which takes as long as several evaluations
+        return ended() == begun() == before
+
     begin()
     took = {"pause": [], "unpause": []}
     for _ in range(3):
@@ -38,21 +30,18 @@ def test_pause_and_unpause_take_effect_within_two_seconds_and_a_pause_is_one(beg
             since = time.monotonic()
             wait_until(lambda state=state: load(store).state == state)
             if command == "unpause":
-                before = begun(store)
-                wait_until(lambda before=before: begun(store) > before)
+                before = begun()
+                wait_until(lambda before=before: begun() > before)
             took[command].append(time.monotonic() - since)
             if command == "pause":
-                wait_until(lambda: rests(store))
-                before = begun(store)
-                assert l2l("show", store).returncode == 0  # which takes longer than an evaluation
-                assert begun(store) == before
+                wait_until(rests)
     assert min(took["pause"]) < AT_ONCE, took
     assert min(took["unpause"]) < AT_ONCE, took
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("now", [[], ["--now"]])
-def test_stop_takes_effect_within_two_seconds(begin, store, l2l, wait_until, ended, now):
+def test_stop_takes_effect_within_two_seconds(begin, begun, ended, store, l2l, wait_until, now):
     took, driver = [], begin()
     for _ in range(3):
         done = l2l("stop", store, *now)
@@ -63,7 +52,7 @@ def test_stop_takes_effect_within_two_seconds(begin, store, l2l, wait_until, end
         _, err = driver.communicate(timeout=PROMPT)
         assert driver.returncode == 0, err
         assert "stopped: stopped by l2l stop" in err
-        assert now or n_ended(store) == begun(store)
+        assert now or ended() == begun()
         if min(took) < AT_ONCE:
             break
         driver = begin("resume", store)

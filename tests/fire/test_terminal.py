@@ -123,7 +123,7 @@ def test_a_window_that_is_closed_stops_the_run_at_once_and_leaves_nothing_behind
 
 
 @pytest.mark.slow
-def test_ctrl_c_in_a_window_says_that_it_waits_and_lets_what_runs_end(terminal, store):
+def test_ctrl_c_in_a_window_says_that_it_waits_and_lets_what_runs_end(terminal, store, begun):
     window = terminal("--cluster", "local")
     (store.parent / "seconds").write_text("3")
     window.press(CTRL_C)
@@ -134,17 +134,18 @@ def test_ctrl_c_in_a_window_says_that_it_waits_and_lets_what_runs_end(terminal, 
     assert f"go on with: l2l resume {store}" in shown
     assert "Traceback" not in shown
     assert load(store).state == "stopped"
-    assert load(store).counts()["done"] == len((store.parent / "begun").read_text().split())
+    assert load(store).counts()["done"] == begun()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("profile", ["serial", "local"])
-def test_ctrl_c_again_and_again_in_a_window_stops_at_once_without_a_traceback(terminal, store, profile, wait_until):
+def test_ctrl_c_again_and_again_in_a_window_stops_at_once_without_a_traceback(
+    terminal, store, begun, profile, wait_until
+):
     window = terminal("--cluster", profile)
-    begun = store.parent / "begun"
     (store.parent / "seconds").write_text("1000")
-    before = len(begun.read_text().split())
-    wait_until(lambda: len(begun.read_text().split()) >= before + 1 + (profile == "local"))
+    before = begun()
+    wait_until(lambda: begun() >= before + 1 + (profile == "local"))
 
     def over():
         if window.process.poll() is None:

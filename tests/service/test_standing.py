@@ -96,7 +96,7 @@ KEPT = {
     "oar": ["-p \"cluster='a'\"", "-n name"],
 }
 LEFT_OUT = {
-    "slurm": ["--mincpus=64", "-Gv100:2", "-N4", "-n 8", "-c8", "--cpus-per-task=8", "-B 2:8"],
+    "slurm": ["--mincpus=64", "-Gv100:2", "-N4", "-n 8", "-c8", "--cpus-per-task=8", "-B 2:8", "-S 2"],
     "pbs": [
         *("-l select=4:ncpus=64", "-lnodes=2", "-l place=scatter,ngpus=4", "-l mem=8gb", "-l 'nodes=2'", "-l procs=64"),
         *('-l "select=4:ncpus=64"', "-l walltime=1:00:00 -l select=4", "-l place=scatter:excl", "-L tasks=2:lprocs=8"),

@@ -15,7 +15,7 @@ from bokeh.models import Div, GridPlot, HoverTool, Range1d, Row, Toolbar
 from numpy.typing import NDArray
 
 from l2l_dask.dashboard import theme
-from l2l_dask.dashboard.pages._saving import Table, button
+from l2l_dask.dashboard.pages._saving import Table, save_as_csv
 from l2l_dask.dashboard.pages._selection import MOST_KEPT, Selection
 from l2l_dask.errors import StoreError
 from l2l_dask.evaluation import Ids, Status
@@ -37,7 +37,6 @@ STATUS_COLOURS = {
 }
 MOST_POINTS = 5_000
 _HUGE = 1e100  # Bokeh's axes hang on numbers near the end of what there is
-_LINKED = ("Individuals", "Search", "Parameters", "Workers")
 NARROWEST = 300  # pixels, of a plot: a phone is 360 wide
 
 
@@ -131,7 +130,7 @@ def say(shown: Div, text: str, *, heading: bool = False, links: Mapping[str, str
         shown.text = html
 
 
-def counted(shown: int, of: int, what: str = "individuals", verb: str = "shown") -> str:
+def counted(shown: int, of: int, what: str = "individuals", *, verb: str = "shown") -> str:
     """Say what is drawn of how many."""
     return f"{of:,} {what}" if shown >= of else f"{shown:,} of {of:,} {what} {verb}".rstrip()
 
@@ -139,8 +138,8 @@ def counted(shown: int, of: int, what: str = "individuals", verb: str = "shown")
 def error_text(trajectory: Trajectory, id: int, most: int) -> str:
     """Return why an individual failed, cut if it is longer; empty if it did not."""
     try:
-        text = str(trajectory.error(id))
-    except (StoreError, KeyError, TypeError) as error:
+        text = trajectory.error(id)
+    except StoreError as error:
         text = f"its error cannot be read: {error}"
     return text if len(text) <= most else f"{text[:most]}\n... (cut)"
 
@@ -170,7 +169,7 @@ def is_logarithmic(values: NDArray[Any]) -> bool:
 
 def sign(trajectory: Trajectory, objective: int) -> float:
     """Return 1 for an objective that is minimised, -1 for one that is maximised."""
-    return float(trajectory.objectives.signs[objective])
+    return float(trajectory.objectives[objective].sign)
 
 
 def best_ids(trajectory: Trajectory, k: int, objective: int = 0) -> Ids:
@@ -281,7 +280,7 @@ class StorePage:
 
     def download(self, tables: Mapping[str, Table]) -> Row:
         """Make what saves tables that the page shows."""
-        return button(tables, f"{self.store}-", self.lasting)
+        return save_as_csv(tables, f"{self.store}-", self.lasting)
 
     def _named(self, text: str) -> Ids:
         """Read ids that anybody may have typed."""
@@ -303,6 +302,8 @@ class StorePage:
         drawn
             How many of them the page draws, where that may be few.
         """
+        from l2l_dask.dashboard.pages import PAGES  # which imports this
+
         ids, links, some = self.selection.ids, {}, ""
         if not len(ids):
             say(shown, "")
@@ -310,7 +311,7 @@ class StorePage:
         if len(ids) <= MOST_KEPT:
             some = " (" + ", ".join(map(str, ids[:10].tolist())) + (", ..." if len(ids) > 10 else "") + ")"
             query = ",".join(map(str, ids.tolist()))
-            links = {title: self.address(title.lower(), id=query) for title in _LINKED if title != self.title}
+            links = {page.title: self.address(page.slug, id=query) for page in PAGES if page.slug != self.slug}
         elif where:
             links = {"Individuals": self.address("individuals", filter=where)}
         what = f"{len(ids):,} of {len(self.trajectory):,} individuals chosen{some}."

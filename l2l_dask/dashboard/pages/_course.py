@@ -77,7 +77,7 @@ class Course:
 
 def course(followed: Followed) -> Course:
     """Return a store's course as it is now; all viewers share it."""
-    with followed.at_work:
+    with followed.course_lock:
         version, trajectory = followed.version, followed.trajectory
         known = followed.course = followed.course or Course(len(trajectory.objectives))
         if known.version != version:

@@ -14,7 +14,7 @@ from bokeh.models import Button, Div, Dropdown, Row
 Table: TypeAlias = Callable[[], Mapping[str, Iterable[Any]]]
 
 
-def button(
+def save_as_csv(
     tables: Mapping[str, Table],
     prefix: str = "",
     lasting: Callable[[Callable[..., None]], Callable[..., None]] = lambda save: save,

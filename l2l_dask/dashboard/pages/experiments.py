@@ -11,7 +11,7 @@ from bokeh.models import Column, ColumnDataSource, Div, HoverTool, RadioButtonGr
 
 from l2l_dask.dashboard import theme
 from l2l_dask.dashboard.pages._common import equal, is_logarithmic, say, when, words
-from l2l_dask.dashboard.pages._saving import button
+from l2l_dask.dashboard.pages._saving import save_as_csv
 from l2l_dask.dashboard.summary import Curve, Summary, line
 from l2l_dask.dashboard.times import UNIT_NAMES, unit
 
@@ -37,7 +37,7 @@ class Experiments:
         self._axis = RadioButtonGroup(labels=["over evaluations", "over time"], active=0, width=260)
         when(self._axis, "active", self._compare)
         self._place, self._note = Column(sizing_mode="stretch_width"), words()
-        self._save = button({"comparison": self._table})
+        self._save = save_as_csv({"comparison": self._table})
         self._plotted: Any = None
         shown = [self._rows, self._chosen, self._axis, self._place, self._note, self._save]
         self.root = Column(children=shown, sizing_mode="stretch_width")

@@ -46,6 +46,7 @@ class Search(common.StorePage):
         self.when(self._objective, "value", self.make)
         self.when(self._whole, "active", self.make)
         self.when(self._over, "active", self._turn)
+        self._of_generations = ColumnDataSource({name: [] for name in ("number", "median", "low", "high", "best")})
         self._pareto: Pareto | None = None
         self.make()
         return [common.flow(self._objective, self._over, self._whole), self._said, self._place, self._chosen]
@@ -79,14 +80,6 @@ class Search(common.StorePage):
     def choose(self, objective: int, *, over_time: bool) -> None:
         """Choose what is drawn, as its widgets do."""
         self._objective.value, self._over.active = str(objective), int(over_time)
-
-    def again_over_time(self) -> Any:
-        """Plot the fitness once more, over time, so that both plots may be shown."""
-        self._plots[0] = self._fitness()
-        self._over.active = 1
-        self._turn()
-        self._say(self._bests())
-        return self._plots[0]
 
     def make(self) -> None:
         """Draw the plots about one objective anew."""
@@ -240,8 +233,7 @@ class Search(common.StorePage):
 
     def _by_generation(self) -> Any:
         drawn = common.plot("", "generation", self.axis.name, y_axis_type="log" if self.axis.log else "linear")
-        self._of_generations = ColumnDataSource({name: [] for name in ("number", "median", "low", "high", "best")})
-        source = self._of_generations
+        source = self._of_generations = ColumnDataSource(dict(self._of_generations.data))
         drawn.varea("number", "low", "high", source=source, color=common.DOTS, alpha=0.3, legend_label="quartiles")
         drawn.line("number", "median", source=source, color=common.DOTS, line_width=2, legend_label="median")
         best = drawn.line("number", "best", source=source, color=common.BEST, line_width=2, legend_label="best of it")
@@ -287,7 +279,7 @@ class Search(common.StorePage):
         self._bins.data = {"left": edges[:-1], "right": edges[1:], "all": shares[0], "late": shares[1]}
         self._late.data = {"edge": edges, "late": common.to_the_edge(shares[1])}
         inside = int(((values >= edges[0]) & (values <= edges[-1])).sum())
-        based = common.counted(len(values), self.done, "done", "counted")
+        based = common.counted(len(values), self.done, "done", verb="counted")
         beyond = f", {len(values) - inside:,} beyond the axis" if inside < len(values) else ""
         theme.entitle(self._plots[-1], f"Distribution: {based}{beyond}")
 
@@ -319,8 +311,7 @@ class Search(common.StorePage):
 
     def _generations_table(self) -> dict[str, Any]:
         names = {"number": "generation", "low": "lower quartile", "high": "upper quartile"}
-        shown = self._of_generations.data if len(self._plots) > 2 else dict.fromkeys(names, ())
-        return {names.get(name, name): values for name, values in shown.items()}
+        return {names.get(name, name): values for name, values in self._of_generations.data.items()}
 
     def _distribution_table(self) -> dict[str, Any]:
         names = {"left": "from", "right": "to", "all": "all (%)", "late": "last tenth (%)"}

@@ -37,6 +37,7 @@ class Workers(common.StorePage):
         names = ("id", "worker", "left", "right", "seconds", "status", "colour")
         self._intervals = ColumnDataSource({name: [] for name in names})
         self._runs = ColumnDataSource({name: [] for name in names})
+        self._shares = ColumnDataSource({"generation": [], "share": []})
         self._next_part = 0
         for source in (self._intervals, self._runs):
             self.selection.join(source)
@@ -262,7 +263,6 @@ class Workers(common.StorePage):
     def _make_waits(self) -> Any:
         if self.followed.once(data.waits) is None:
             return None
-        self._shares = ColumnDataSource({"generation": [], "share": []})
         drawn = common.plot("", "generation", "waiting for its last (%)", y_range=(0, 100))
         drawn.line("generation", "share", source=self._shares, color=common.BEST, line_width=1.5)
         dots = drawn.scatter("generation", "share", source=self._shares, color=common.BEST, size=4)
@@ -286,5 +286,4 @@ class Workers(common.StorePage):
         return {names.get(n, n): [*ended[n], *running[n]] for n in ended if n != "colour"}
 
     def _waits_table(self) -> dict[str, Any]:
-        shown = {"generation": [], "share": []} if self._waits is None else self._shares.data
-        return {"generation": shown["generation"], "waiting (%)": shown["share"]}
+        return {"generation": self._shares.data["generation"], "waiting (%)": self._shares.data["share"]}
