@@ -80,6 +80,15 @@ class Place:
     def successors(self):
         return [job for job in self.slurm.jobs() if job.state == "PENDING" and job.reason == "Dependency"]
 
+    def hold_successor(self):
+        """Let it wait until it is released, that what its predecessor left can be looked at."""
+        [successor] = self.successors()
+        self.slurm.run("scontrol", "hold", successor.id)
+        return successor.id
+
+    def release(self, job):
+        self.slurm.run("scontrol", "release", job)
+
     def none_is_left(self):
         self.slurm.wait_for(lambda: all(job.ended for job in self.slurm.jobs()))
 
@@ -147,11 +156,12 @@ def test_a_chain_goes_on_by_itself_and_ends_when_the_search_has_finished(place):
     place.budget(40, 0.1)
     job = place.submit("workers", "--mem=1G")
     place.slurm.wait_for(lambda: place.begun() > 5)
-    [successor] = place.successors()
+    successor = place.hold_successor()
     place.tell(job)
     place.ended(job)
     assert place.shown().counts()["done"] < 40
-    assert place.ended(successor.id) == "COMPLETED", place.printed()
+    place.release(successor)
+    assert place.ended(successor) == "COMPLETED", place.printed()
     assert place.all_evaluated(40)
     place.none_is_left()
     assert place.begun() == 40
@@ -189,11 +199,12 @@ def test_an_allocation_survives_the_death_of_a_worker_and_goes_on_after_its_wall
     before = place.begun()
     roles(place.slurm)[3].kill()
     place.slurm.wait_for(lambda: place.begun() > before + 10)
+    successor = place.hold_successor()
     place.tell(job)
     place.ended(job)
     assert place.shown().details["reason"] == "interrupted by SIGINT", place.printed()
-    [successor] = [each for each in place.slurm.jobs() if not each.ended]
-    place.ended(successor.id)
+    place.release(successor)
+    assert place.ended(successor) == "COMPLETED", place.printed()
     assert place.all_evaluated(100)
     place.none_is_left()
     assert not meeting.parent.exists()
