@@ -41,7 +41,11 @@ class Rows:
 
     def ranking(self):
         self.writer.fold()
-        return [i.id for i in load(self.writer.layout.root).ranking(99)]
+        trajectory = load(self.writer.layout.root)
+        ids = [i.id for i in trajectory.ranking(99)]
+        for k in range(len(ids) + 1):
+            assert [i.id for i in trajectory.ranking(k)] == ids[:k]
+        return ids
 
 
 def test_those_evaluated_again_at_the_end_come_first_by_their_own_fitness_and_then_the_others(store):
@@ -69,6 +73,15 @@ def test_a_search_that_went_on_forgets_its_last_final_until_there_is_another(sto
     rows.writer.close()
 
 
+def test_of_equals_the_earlier_comes_first_however_many_are_asked_for(store):
+    rows = Rows(store)
+    rows.enter(1.0, 0.5, 1.0, math.nan, 1.0, 0.5)
+    assert rows.ranking() == [1, 5, 0, 2, 4]
+    rows.enter(2.0, 2.0, origin=FINAL, repeats=[5, 1])
+    assert rows.ranking() == [6, 7, 1, 5, 0, 2, 4]
+    rows.writer.close()
+
+
 def test_how_far_repeats_lie_apart_has_an_array_from_the_first_such_on(store):
     rows = Rows(store)
     rows.enter(1.0)
@@ -91,6 +104,15 @@ def test_how_far_repeats_lie_apart_has_an_array_from_the_first_such_on(store):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert xarray.open_zarr(store).fitness_sd.values[1].tolist() == [0.25, 0.125]
+
+
+def test_of_equals_the_earlier_comes_first_however_many_are_asked_for(store):
+    rows = Rows(store)
+    rows.enter(1.0, 0.5, 1.0, math.nan, 1.0, 0.5)
+    assert rows.ranking() == [1, 5, 0, 2, 4]
+    rows.enter(2.0, 2.0, origin=FINAL, repeats=[5, 1])
+    assert rows.ranking() == [6, 7, 1, 5, 0, 2, 4]
+    rows.writer.close()
 
 
 def test_how_far_repeats_lie_apart_is_no_note_of_the_optimizers(store):
