@@ -297,9 +297,10 @@ def _followed(process: subprocess.Popen[bytes]) -> tuple[str, str]:
             for stream, said in ((process.stdout, output), (process.stderr, errors)):
                 assert stream is not None
                 selector.register(stream, selectors.EVENT_READ, said)
-            until = math.inf
-            while selector.get_map() and time.monotonic() < until:
-                for key, _ in selector.select(_LOOK):
+            until, late = math.inf, False
+            while selector.get_map() and not late:
+                late = time.monotonic() >= until  # what has come by now is read all the same
+                for key, _ in selector.select(0 if late else _LOOK):
                     if not key.data.takes(os.read(key.fd, _CHUNK)):
                         selector.unregister(key.fileobj)
                 if math.isinf(until) and process.poll() is not None:

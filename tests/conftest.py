@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 
+import hypothesis
 import psutil
 import pytest
 
@@ -15,8 +16,15 @@ from l2l_dask import FunctionOptimizee, Optimizee, Real, Space, minimize, shippi
 from l2l_dask.child import Payload
 from l2l_dask.evaluating import Where
 from l2l_dask.process import Child
+from l2l_dask.trajectory import look
 
-_PATIENCE = 10.0
+# The same examples in each run, however busy the machine; others with --hypothesis-profile=default.
+hypothesis.settings.register_profile(
+    "sure", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("sure")
+
+_PATIENCE = 60.0
 _KEPT = ("resource_tracker", "forkserver")  # multiprocessing's own: they end with this process
 
 
@@ -90,7 +98,7 @@ def l2l(tmp_path):
     cli.close()
 
 
-def until(condition, seconds=60.0):
+def until(condition, seconds=120.0):
     """Wait for a condition, up to a limit that means failure."""
     end = time.monotonic() + seconds
     while not condition():
@@ -102,6 +110,26 @@ def until(condition, seconds=60.0):
 def wait_until():
     """Wait for a condition, up to a limit that means failure: ``wait_until(condition, seconds)``."""
     return until
+
+
+@pytest.fixture
+def press_again():
+    """Press Ctrl-C for the second time, in a driver's terminal: ``press_again(driver, store)``.
+
+    Two that come together are one: it is pressed once more if the driver does not stop.
+    """
+
+    def press_again(driver, store):
+        def stops():
+            return driver.poll() is not None or look(store)[1] == "stopped"
+
+        while not stops():
+            os.killpg(driver.pid, signal.SIGINT)
+            end = time.monotonic() + 5.0
+            while not stops() and time.monotonic() < end:
+                time.sleep(0.02)
+
+    return press_again
 
 
 @pytest.fixture
@@ -126,7 +154,16 @@ def temp(tmp_path, monkeypatch):
 
 
 class OneByOne(Child):
-    """A child process that is also given single candidates, and is asked until it has evaluated all."""
+    """A child process that is also given single candidates, and is asked until it has evaluated all.
+
+    Attributes
+    ----------
+    time_is_up
+        Tells, by what an evaluation has printed, whether its time is up, long before the limit: that can then be one
+        which no other evaluation comes near, however busy the machine.
+    """
+
+    time_is_up = None
 
     def evaluate(self, candidates):
         if not isinstance(candidates, list):
@@ -142,18 +179,25 @@ class OneByOne(Child):
         assert [e.id for e in ended] == [c.id for c in candidates[: len(ended)]] != []
         return ended
 
+    def _excess(self):
+        # The connection is looked at last: if it is empty, what was printed is not the next evaluation's.
+        if self.time_is_up and self.time_is_up(self._read(sys.maxsize, 4000)) and not self._connection.poll():
+            self._until = 0.0
+        return super()._excess()
+
 
 @pytest.fixture
 def child_of(temp):
     """Make children; they are closed after the test."""
     made = []
 
-    def make(what, timeout=30.0, memory_limit=0, paths=(), cwd=""):
+    def make(what, timeout=30.0, memory_limit=0, paths=(), cwd="", time_is_up=None):
         space = Space({"x": Real(0, 1)})
         optimizee = what if isinstance(what, Optimizee) else FunctionOptimizee(what, space, minimize("f"))
         packed = shipping.pack(optimizee)
         payload = Payload(packed, Where("nowhere.zarr", "", 1), paths, cwd, batch_size=optimizee.batch_size)
         made.append(OneByOne(payload, timeout, memory_limit))
+        made[-1].time_is_up = time_is_up
         return made[-1]
 
     yield make

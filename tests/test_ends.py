@@ -6,6 +6,8 @@ import pytest
 
 from l2l_dask import Experiment, Real, Space, maximize, minimize
 from l2l_dask.errors import ConfigError
+from l2l_dask.trajectory import load
+from l2l_dask.trajectory.layout import read_lease
 
 SPACE = Space({"x": Real(0, 1)})
 
@@ -44,8 +46,8 @@ def test_a_target_that_was_reached_stays_reached_until_another_is_given(tmp_path
 def test_a_search_ends_when_its_time_is_up_and_goes_on_with_more(tmp_path):
     store = tmp_path / "a.zarr"
     begun = time.monotonic()
-    ended = search(store, lambda params: time.sleep(0.02) or params["x"], evaluations=100_000, wall_time=1.0).run()
-    assert 1.0 <= time.monotonic() - begun < 20
+    ended = search(store, lambda params: time.sleep(0.02) or params["x"], evaluations=100_000, wall_time=6.0).run()
+    assert 6.0 <= time.monotonic() - begun < 60
     assert (ended.state, ended.details["reason"]) == ("finished", "the wall time is used up")
     assert ended.counts()["pending"] == 0
     n = len(ended)
@@ -55,7 +57,7 @@ def test_a_search_ends_when_its_time_is_up_and_goes_on_with_more(tmp_path):
 
 def test_what_runs_when_the_time_is_up_may_end(tmp_path):
     ended = search(
-        tmp_path / "a.zarr", lambda params: time.sleep(2) or params["x"], cluster="local", workers=2, wall_time=1
+        tmp_path / "a.zarr", lambda params: time.sleep(8) or params["x"], cluster="local", workers=2, wall_time=6
     ).run()
     assert ended.details["reason"] == "the wall time is used up"
     assert 1 <= ended.counts()["done"] == ended.counts()["total"] <= 2
@@ -70,6 +72,22 @@ def test_guesses_that_were_not_begun_when_the_time_was_up_wait_for_a_resume(tmp_
     ended = search(store, slow, initial=guesses, evaluations=100, wall_time=0.5).run()
     assert ended.counts()["pending"] > 50
     assert Experiment.resume(store, wall_time=100).counts()["done"] == 100
+
+
+def test_a_driver_that_ends_while_somebody_looks_is_not_taken_for_interrupted(tmp_path, monkeypatch):
+    ended = search(tmp_path / "a.zarr", evaluations=3).run()
+    said = ended.layout.state.read_text()
+    ended.layout.state.write_text(said.replace("finished", "running"))
+    before = load(tmp_path / "a.zarr")
+
+    def meanwhile(layout):
+        layout.state.write_text(said)
+        return read_lease(layout)
+
+    monkeypatch.setattr("l2l_dask.trajectory.reader.read_lease", meanwhile)
+    after = load(tmp_path / "a.zarr")
+    assert (before.state, after.state) == ("interrupted", "finished")
+    assert after.details["reason"] == ended.details["reason"] == "all evaluations done"
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,6 @@ import json
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -161,24 +159,23 @@ def test_a_space_is_pickled_by_its_parameters_alone():
     assert SPACE.__reduce__()[1] == (dict(SPACE),)
 
 
-def test_a_second_ctrl_c_ends_a_serial_run_at_once_and_it_can_be_resumed(tmp_path):
+def test_a_second_ctrl_c_ends_a_serial_run_at_once_and_it_can_be_resumed(tmp_path, l2l, wait_until):
     (tmp_path / "model.py").write_text(
-        "import pathlib, time\ndef f(params):\n    pathlib.Path('begun').touch()\n    time.sleep(60)\n    return 1.0\n"
+        "import pathlib, signal, socket, time\ndef f(params):\n    ours, theirs = socket.socketpair()\n"
+        "    theirs.setblocking(False)\n    signal.set_wakeup_fd(theirs.fileno())\n    pathlib.Path('begun').touch()\n"
+        "    ours.recv(1)\n    pathlib.Path('heard').touch()\n    time.sleep(1000)\n    return 1.0\n"
     )
     (tmp_path / "e.toml").write_text(
         "[optimizee]\nname = 'model.py:f'\n[space]\nx = {low = 0, high = 1}\n[objectives]\nl = 'minimize'\n"
         "[run]\nevaluations = 3\n"
     )
-    command = [sys.executable, "-m", "l2l_dask", "run", "e.toml", "--cluster", "serial"]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as run:
-        while not (tmp_path / "begun").exists():
-            time.sleep(0.05)
-        run.send_signal(signal.SIGINT)
-        time.sleep(0.3)
-        pressed = time.monotonic()
-        run.send_signal(signal.SIGINT)
-        _, said = run.communicate(timeout=30)
-    assert time.monotonic() - pressed < 10
+    run = l2l.start("run", "e.toml", "--cluster", "serial")
+    wait_until(lambda: (tmp_path / "begun").exists() or run.poll() is not None)
+    run.send_signal(signal.SIGINT)
+    wait_until(lambda: (tmp_path / "heard").exists() or run.poll() is not None)  # two that come together are one
+    assert run.poll() is None
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=60)
     assert run.returncode == 130
     assert "l2l resume" in said
     assert load(tmp_path / "runs" / "e.zarr").counts()["pending"] == 1

@@ -56,7 +56,7 @@ def test_once_it_is_closed_nobody_enters_and_who_waits_is_sent_away():
         time.sleep(0.05)
         assert not waits.done()
         gate.close()
-        assert waits.result(5) is False
+        assert waits.result(60) is False
     assert gate.enter() is False
     gate.leave()
 

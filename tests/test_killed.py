@@ -215,7 +215,7 @@ def test_a_run_killed_at_twenty_random_instants_ends_as_if_it_had_not_been(tmp_p
 def test_a_run_with_each_optimizer_killed_at_three_random_instants_ends_as_if_it_had_not_been(tmp_path, optimizer):
     takes = find("optimizers", optimizer).spaces
     kinds = [kind for kind in MORE if kind in takes and (kind != "conditional" or "categorical" in takes)]
-    site = Site(tmp_path, 400, 0.004, "--cluster", "serial", optimizer=optimizer, kinds=kinds)
+    site = Site(tmp_path, 400, 0.05, "--cluster", "serial", optimizer=optimizer, kinds=kinds)
     rng, witness, sizes = random.Random(), Witness(), []
     for n in (1, 0, 1):  # while it evaluates, and while it resumes
         site.kill_after(rng.uniform(0.0, 0.3) if n else rng.uniform(0.05, 1.0), n)
@@ -236,11 +236,11 @@ def test_a_run_with_each_optimizer_killed_at_three_random_instants_ends_as_if_it
 
 @pytest.mark.slow
 def test_a_run_on_a_local_cluster_killed_five_times_loses_nothing_told_and_leaves_no_process(tmp_path):
-    site, rng, witness = Site(tmp_path, 600, 0.02, "--workers", "2"), random.Random(), Witness()
+    site, rng, witness = Site(tmp_path, 600, 0.1, "--workers", "2"), random.Random(), Witness()
     for _ in range(5):
         site.kill_after(rng.uniform(0.0, 0.3), n=rng.randrange(1, 60))
         witness.look(site)
-        until = time.monotonic() + 10
+        until = time.monotonic() + PATIENCE
         while left := site.processes():
             assert time.monotonic() < until, [process.cmdline() for process in left]
             time.sleep(0.1)

@@ -161,7 +161,10 @@ class Simulation(RuleBasedStateMachine):
     def ended(self, id, status):
         error = "" if status is Status.DONE else f"error of {id}"
         fitness = (0.0 if id % 17 == 16 else 1.0,) if status is Status.DONE else ()
-        return Evaluation(id, status, self.running.pop(id), fitness, error)
+        attempt = self.running.pop(id)
+        if status in self.policy.retry_on and attempt <= self.policy.retries:
+            self.waiting.add(id)
+        return Evaluation(id, status, attempt, fitness, error)
 
     @precondition(lambda self: self.running and not self.finish)
     @rule(data=st.data())

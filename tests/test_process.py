@@ -175,14 +175,14 @@ def test_one_that_sleeps_for_ever_is_timed_out_with_all_that_it_started(child_of
         note.write_text(f"{os.getpid()} {grandchild.pid}")
         return time.sleep(1000)
 
-    child = child_of(sleepy, timeout=1.5)
+    child = child_of(sleepy, timeout=6.0)
     child.evaluate(candidate(1))  # the start of the process does not count
     begun = time.monotonic()
     timed_out = child.evaluate(candidate(0))
-    assert 1.5 <= time.monotonic() - begun < 15
+    assert 6.0 <= time.monotonic() - begun < 60
     assert timed_out.status is Status.TIMED_OUT
-    assert first_line(timed_out) == "TimeoutError: took longer than 1.5 s"
-    assert 1.5 <= timed_out.seconds < 15
+    assert first_line(timed_out) == "TimeoutError: took longer than 6 s"
+    assert 6.0 <= timed_out.seconds < 60
     for pid in note.read_text().split():
         wait_until(lambda pid=pid: not alive(int(pid)))
     assert child.evaluate(candidate(1)).status is Status.DONE

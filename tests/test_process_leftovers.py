@@ -46,12 +46,13 @@ def test_what_left_the_session_ends_with_the_process_too(child_of, tmp_path, wai
         (pid,) = start()
         note.write_text(f"{pid}")
         if end == "takes too long":
+            print("waits", flush=True)
             time.sleep(1000)
         if end == "crashes":
             os._exit(1)
         return 1.0
 
-    child = child_of(leaving, timeout=3.0)
+    child = child_of(leaving, timeout=60.0, time_is_up=lambda printed: b"waits" in printed)
     ended = child.evaluate(candidate())
     pid = int(note.read_text())
     if end == "takes too long":

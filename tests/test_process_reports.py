@@ -22,9 +22,10 @@ def candidate(id=0, **more):
 
 
 @pytest.fixture
-def listening(temp):
+def listening(temp, monkeypatch):
     """Make a child process, and the list of what it reports."""
     made = []
+    monkeypatch.setattr("l2l_dask.process._LONG", 1000.0)  # a bundle is returned whole, however long it takes
 
     def make(function, *, reports=True, timeout=30.0, then=None):
         heard = []
@@ -115,7 +116,7 @@ def test_a_process_that_takes_the_place_of_one_that_died_knows_who_is_to_stop(li
 
 
 def test_one_that_reports_without_rest_is_timed_out_all_the_same(listening):
-    child, heard = listening(endless, timeout=0.5)
+    child, heard = listening(endless, timeout=6.0)
     (ended,) = child.evaluate([candidate()])
     assert ended.status is Status.TIMED_OUT
     assert heard

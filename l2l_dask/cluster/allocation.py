@@ -7,10 +7,8 @@ are taken before anything of the experiment is opened, so that one process alone
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
-import shutil
 import signal
 import sys
 import time
@@ -27,17 +25,15 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from l2l_dask.cluster import pages, tls
 from l2l_dask.cluster.attaching import attach
 from l2l_dask.cluster.batch import SCHEDULER
-from l2l_dask.cluster.jobs import listed
 from l2l_dask.cluster.local import _SHIELD
-from l2l_dask.cluster.systems import SYSTEMS, sigint_kept
+from l2l_dask.cluster.meeting import PATIENCE, EndedError, Meeting
+from l2l_dask.cluster.systems import sigint_kept
 from l2l_dask.config import ClusterSection
 from l2l_dask.errors import ClusterError
-from l2l_dask.trajectory.layout import write_json
 
 with sigint_kept():
     from dask_jobqueue.slurm import SLURMRunner
 
-_PATIENCE = 180.0  # seconds until all nodes have started their tasks, and see each other's files
 _GRACE = 10.0  # seconds in which a driver that lost its connection may come back
 _FEWEST = 3
 _SCHEDULER, _DRIVER = 0, 1
@@ -179,64 +175,6 @@ def _left_to_the_driver(*_: object) -> None:
     """Do nothing; unlike a signal that is ignored, one with a handler is no business of programs started here."""
 
 
-@dataclass(frozen=True)
-class Meeting:
-    """A folder, which the scheduler makes, by which the tasks find and trust each other."""
-
-    folder: Path
-    encrypted: bool = True
-
-    @property
-    def secured(self) -> tls.Tls | None:
-        return tls.Tls(self.folder) if self.encrypted else None
-
-    @property
-    def file(self) -> Path:
-        return self.folder / "scheduler.json"
-
-    def open(self, job: str) -> None:
-        """Make the folder; what earlier starts have left, which were killed, is removed."""
-        living = listed(SYSTEMS["slurm"])
-        for other in self.folder.parent.glob("allocation-*"):
-            of = other.name.split("-")[1]
-            if of == job or (living is not None and of not in living):
-                shutil.rmtree(other, ignore_errors=True)
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self.encrypted:
-            tls.make(self.folder)
-
-    def tell(self, **content: str) -> None:
-        """Let the others know; they see it whole or not at all."""
-        write_json(self.file, content)
-
-    async def address(self) -> str:
-        """Wait for the scheduler's address.
-
-        Raises
-        ------
-        ClusterError
-            If it does not come.
-        """
-        until = time.monotonic() + _PATIENCE
-        while time.monotonic() < until:
-            with suppress(OSError):
-                os.listdir(self.folder)  # has a network file system look again
-                told = json.loads(self.file.read_text())
-                if "error" in told:
-                    raise ClusterError(told["error"])
-                return str(told["address"])
-            await asyncio.sleep(0.2)
-        raise ClusterError(
-            f"task 0, the scheduler, did not start within {_PATIENCE:g} s: is {self.folder} on all nodes?"
-        )
-
-    def close(self) -> None:
-        """Leave nothing."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        with suppress(OSError):
-            self.folder.parent.rmdir()  # if nothing else is in it
-
-
 class _Runner(SLURMRunner):
     """dask-jobqueue's, with an address file that is whole and nobody else's, and with TLS where a client ends it."""
 
@@ -251,11 +189,14 @@ class _Runner(SLURMRunner):
         return await super().get_role()
 
     async def get_scheduler_address(self) -> str:
-        return await self._meeting.address()
+        return await self._meeting.address(self._task.rank)
 
     async def set_scheduler_address(self, scheduler: Scheduler) -> None:
         scheduler.add_plugin(_WithDriver(scheduler))
         self._meeting.tell(address=scheduler.address)
+
+    async def on_worker_start(self, worker: Any) -> None:  # noqa: ARG002
+        self._meeting.note("joined", self._task.rank)
 
     async def before_client_start(self) -> None:
         security = self._meeting.secured
@@ -270,8 +211,8 @@ class _WithDriver(SchedulerPlugin):
     name = "l2l-with-driver"
 
     def __init__(self, scheduler: Scheduler) -> None:
-        self._scheduler, self._clients, self._last = scheduler, set[str](), time.monotonic() + _PATIENCE
-        asyncio.get_running_loop().call_later(_PATIENCE + _GRACE, self._look)
+        self._scheduler, self._clients, self._last = scheduler, set[str](), time.monotonic() + PATIENCE
+        asyncio.get_running_loop().call_later(PATIENCE + _GRACE, self._look)
 
     def add_client(self, scheduler: Scheduler, client: str) -> None:  # noqa: ARG002
         self._clients.add(client)
@@ -296,6 +237,7 @@ class QuietWorker(Worker):
 
 
 def _schedule(task: Task, meeting: Meeting, section: ClusterSection) -> None:
+    until = time.monotonic() + PATIENCE
     meeting.open(task.job)
     options = {**SCHEDULER, **_common(meeting, section)}
     try:
@@ -303,10 +245,12 @@ def _schedule(task: Task, meeting: Meeting, section: ClusterSection) -> None:
             _Runner(task, meeting, scheduler_options=options)
     except (OSError, ValueError, RuntimeError) as error:
         meeting.tell(error=f"task 0, the scheduler, could not be started: {' '.join(str(error).split())}")
-        time.sleep(_GRACE)
         raise SystemExit(2) from None  # the driver says why
+    else:
+        with suppress(OSError):
+            meeting.tell(ended="the scheduler has ended")
     finally:
-        meeting.close()
+        meeting.close(task.tasks - 1, until)
 
 
 def _work(task: Task, meeting: Meeting, section: ClusterSection) -> None:
@@ -314,7 +258,7 @@ def _work(task: Task, meeting: Meeting, section: ClusterSection) -> None:
         "nthreads": task.cores,
         "memory_limit": task.memory or "auto",
         "resources": task.offers | dict(section.offers),
-        "death_timeout": _PATIENCE,
+        "death_timeout": PATIENCE,
         "worker_class": QuietWorker,
         "silence_logs": logging.ERROR,
         "dashboard": False,
@@ -323,9 +267,14 @@ def _work(task: Task, meeting: Meeting, section: ClusterSection) -> None:
     with _SHIELD.up(), pages.none_served():
         try:
             _Runner(task, meeting, worker_class="distributed.Nanny", worker_options=options)
-        except (ClusterError, OSError, RuntimeError, TimeoutError) as error:
-            if meeting.file.exists():  # else it has ended before this one began
-                sys.stderr.write(f"l2l: task {task.rank}, a worker: {' '.join(str(error).split())}\n")
+        except EndedError:
+            return  # it had nothing to do
+        except ClusterError:
+            raise SystemExit(2) from None  # the driver says why
+        except (OSError, RuntimeError, TimeoutError) as error:
+            if meeting.is_over:  # before this one was connected
+                return
+            sys.stderr.write(f"l2l: task {task.rank}, a worker: {' '.join(str(error).split())}\n")
             raise SystemExit(2) from None
 
 
@@ -341,10 +290,13 @@ def _common(meeting: Meeting, section: ClusterSection) -> dict[str, Any]:
 @contextmanager
 def _connected(task: Task, meeting: Meeting) -> Iterator[Client]:
     runner = _Runner(task, meeting)
+    meeting.note("joined", task.rank)
     try:
         with attach(str(runner.scheduler_address), meeting.secured, 30) as connected:
             yield connected
     finally:
-        with suppress(OSError, TimeoutError):
-            runner.close()
-        meeting.close()  # which the scheduler does too, unless it was killed
+        try:
+            meeting.dismiss()
+            runner.close()  # the scheduler, which then leaves nothing
+        except (OSError, TimeoutError):  # it was killed
+            meeting.close()

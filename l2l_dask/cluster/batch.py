@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from distributed import Client, Scheduler, SpecCluster
+from distributed import Client, Scheduler, SpecCluster, Status
 
 from l2l_dask.cluster import jobs, pages, tls
 from l2l_dask.cluster.fleet import Fleet, View, Worker
@@ -22,6 +22,7 @@ from l2l_dask.errors import ClusterError
 _log = logging.getLogger(__name__)
 _STEP = 1.0  # seconds between two looks at the workers
 _ASK = 5.0  # seconds between two questions to the batch system
+_TAKING = (Status.init, Status.running)  # of a worker that takes tasks, or is about to
 # Of Dask's scheduler, wherever we start it.
 SCHEDULER: Mapping[str, Any] = {
     "allowed_failures": 1_000_000,  # Dask counts whatever ends a worker against all that it had to do; we count
@@ -217,8 +218,7 @@ class Workers:
 
 async def _workers(scheduler: Scheduler) -> dict[str, Worker]:
     return {
-        str(state.name): Worker(len(state.processing), state.status.name == "running")
-        for state in scheduler.workers.values()
+        str(state.name): Worker(len(state.processing), state.status in _TAKING) for state in scheduler.workers.values()
     }
 
 

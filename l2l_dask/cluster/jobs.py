@@ -130,7 +130,8 @@ def submit(job: Any) -> str:
     ClusterError
         If it is refused, in the batch system's own words.
     """
-    job._call = partial(job._call, env=_outside_jobs())
+    # In a session of its own: Ctrl-C between acceptance and answer would leave a job that nobody knows.
+    job._call = partial(job._call, env=_outside_jobs(), start_new_session=True)
     try:
         asyncio.run(asyncio.wait_for(job.start(), _PATIENCE))
     except FileNotFoundError as error:

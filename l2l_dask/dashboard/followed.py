@@ -108,13 +108,13 @@ class Followed:
         result: T = shared[key][1]
         return result
 
-    def renew(self) -> None:
-        """Look at the store, if the last time was long enough ago."""
+    def renew(self) -> bool:
+        """Look at the store, if the last time was long enough ago, and tell whether it was."""
         period = max(_PERIOD if self.live else _PERIOD_ENDED, self._took / _SHARE)
         with self._lock:
             began = time.monotonic()
             if began - self._looked < period:
-                return
+                return False
             try:
                 news, problem = self._following.read(), ""
                 with self.still:
@@ -129,6 +129,7 @@ class Followed:
             self.problem = problem
             self._looked = time.monotonic()
             self._took = self._looked - began
+            return True
 
     def _take(self, version: int, trajectory: Trajectory) -> None:
         before, is_new = self._trajectory, version != self.version
@@ -273,10 +274,10 @@ class Stores:
         followed = self.follow(name)
         if followed is None:
             return None
-        followed.renew()
-        return (
-            Summary(stamp=now, problem=followed.problem) if followed.problem else replace(followed.summary, stamp=now)
-        )
+        seen = now if followed.renew() else None  # what was not looked at now is looked at again
+        if followed.problem:
+            return Summary(stamp=seen, problem=followed.problem)
+        return replace(followed.summary, stamp=seen)
 
 
 def _loss(trajectory: Trajectory) -> str:

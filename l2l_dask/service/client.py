@@ -115,8 +115,7 @@ class Submitted:
             entries.withdraw(self.store)
 
     def _tell(self, command: Command, *, paused: bool) -> None:
-        if self.state not in ("running", "paused"):
-            entries.change(self.store, paused=paused)
+        entries.change(self.store, paused=paused)  # for who drives it next, or looks only now
         if self.state in ("running", "paused"):  # at last: its driver may have looked before we wrote
             send(self.store, command)
 

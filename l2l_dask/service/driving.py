@@ -99,7 +99,7 @@ class Driving:
         now = time.monotonic()
         if not self._said:  # from here on whoever wants a pause sees that there is a driver to tell
             known = entries.read(self._store)
-            self._to_be_paused = known is not None and known.paused
+            self._to_be_paused = known is not None and known.paused and not p.paused
             if self._to_be_paused:
                 send(self._store, "pause")
         if self._to_be_paused and p.paused:

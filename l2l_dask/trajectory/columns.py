@@ -6,11 +6,13 @@ spoilt it.
 
 from __future__ import annotations
 
+import atexit
 import errno
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import numpy as np
 import zarr
 from numpy.typing import DTypeLike, NDArray
 from zarr.codecs import ZstdCodec
+from zarr.core import sync
 
 from l2l_dask.errors import StoreError
 from l2l_dask.evaluation import UNUSED, Objectives, Status
@@ -182,7 +185,21 @@ def reading(root: Path, remedy: str = "; `l2l resume STORE` makes its arrays ane
 
 @contextmanager
 def quiet_zarr() -> Iterator[None]:
-    """Silence zarr's remarks on our private folder and on consolidated metadata."""
+    """Silence zarr's remarks on our private folder and on consolidated metadata, and those at the end."""
+    _end_quietly()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
         yield
+
+
+@cache
+def _end_quietly() -> None:
+    """See that zarr's thread has ended before zarr waits for it: for 0.2 s, and then with a traceback."""
+    atexit.register(_end_thread)  # what was registered last goes first
+
+
+def _end_thread() -> None:
+    loop, thread = sync.loop[0], sync.iothread[0]
+    if loop is not None and thread is not None and thread.is_alive():
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10.0)

@@ -298,7 +298,11 @@ def standing(layout: Layout) -> tuple[State, dict[str, Any]]:
     """
     try:
         details = _details(layout)
-        return _state(layout, details), details
+        state = _state(layout, details)
+        if state == "interrupted":  # unless it said how it ends, and then ended, between our two looks
+            details = _details(layout)
+            state = _state(layout, details)
+        return state, details
     except OSError as error:
         raise StoreError(f"{error.filename or layout.root} cannot be read: {error.strerror}") from error
 

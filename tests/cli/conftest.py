@@ -11,6 +11,8 @@ MODEL = """
 import os, time
 
 def fitness(params, context):
+    with open("begun", "a") as file:
+        file.write(f"{context.id}\\n")
     if os.path.exists("broken") and context.id % 2:
         raise ValueError("odd")
     seconds = float(open("seconds").read())

@@ -6,20 +6,22 @@ import signal
 import socket
 import time
 
+import numpy as np
 import psutil
 import pytest
 
+from l2l_dask.evaluation import Status
 from l2l_dask.trajectory import load
 from l2l_dask.trajectory.actions import actions
 
 
-def test_stop_pause_and_unpause_take_effect_within_two_seconds(start, store, l2l, n_done, wait_until, only_json):
+def test_stop_pause_and_unpause_take_effect(start, store, l2l, n_done, wait_until, only_json):
     driver = start()
 
     def sent(command, reached):
         done = l2l(command, store)
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
-        wait_until(reached, seconds=2.0)
+        wait_until(reached)
 
     assert load(store).state == "running"
     sent("pause", lambda: load(store).state == "paused")
@@ -58,7 +60,9 @@ def test_a_paused_experiment_can_be_stopped(start, store, l2l, wait_until):
     assert load(store).state == "stopped"
 
 
-def test_a_driver_that_was_killed_leaves_an_interrupted_experiment_that_can_be_resumed(start, store, l2l, only_json):
+def test_a_driver_that_was_killed_leaves_an_interrupted_experiment_that_can_be_resumed(
+    start, store, l2l, only_json, set_seconds
+):
     driver = start()
     driver.kill()
     driver.wait()
@@ -66,8 +70,10 @@ def test_a_driver_that_was_killed_leaves_an_interrupted_experiment_that_can_be_r
     assert shown["state"] == "interrupted"
     n = shown["evaluations"]["total"]
     assert f"l2l resume {store}" in l2l("show", store).stdout
-    shown = only_json(l2l("resume", store, "--evaluations", n + 20, "--json", "--no-report"))
-    assert (shown["state"], shown["evaluations"]["done"]) == ("finished", n + 20)
+    set_seconds(0)
+    n += 500  # more than the journal may hold beyond what is shown
+    shown = only_json(l2l("resume", store, "--evaluations", n, "--json", "--no-report"))
+    assert (shown["state"], shown["evaluations"]["done"]) == ("finished", n)
 
 
 def test_a_second_driver_is_refused_and_harms_nothing(start, store, l2l, n_done, wait_until):
@@ -87,21 +93,24 @@ def local(start, home):
     """Start an endless experiment on the embedded cluster."""
 
     def local(*options, seconds):
-        return start("--cluster", "local", "--workers", "2", *options, seconds=seconds, enough=2)
+        return start("--cluster", "local", "--workers", "2", *options, seconds=seconds, enough=3)
 
     return local
 
 
-def test_ctrl_c_in_a_terminal_lets_what_runs_end(local, store):
+def test_ctrl_c_in_a_terminal_lets_what_runs_end(local, home, store):
     driver = local(seconds=1.0)
     os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: the workers get it too
     out, err = driver.communicate(timeout=40)
     assert (driver.returncode, out) == (130, "")
     assert "stopped: interrupted by SIGINT" in err
     assert err.splitlines()[-1] == f"go on with: l2l resume {store}"
-    counts = load(store).counts()
-    assert counts["done"] == counts["total"] >= 3
-    assert load(store).state == "stopped"
+    left = load(store)
+    done = np.flatnonzero(left.record["status"] == Status.DONE).tolist()
+    assert done == sorted(int(id) for id in (home / "begun").read_text().split()), "each that began, and once"
+    assert left.counts()["done"] + left.counts()["pending"] == left.counts()["total"]
+    assert len(done) >= 3
+    assert left.state == "stopped"
 
 
 @pytest.fixture
@@ -117,12 +126,12 @@ def stuck(local, home, wait_until, set_seconds):
     return stuck
 
 
-def test_ctrl_c_twice_stops_at_once_and_loses_nothing_told(stuck, store, l2l, only_json, set_seconds):
+def test_ctrl_c_twice_stops_at_once_and_loses_nothing_told(stuck, store, l2l, only_json, set_seconds, press_again):
     driver = stuck()
     os.killpg(driver.pid, signal.SIGINT)
     time.sleep(0.5)
     assert driver.poll() is None
-    os.killpg(driver.pid, signal.SIGINT)
+    press_again(driver, store)
     _, err = driver.communicate(timeout=40)
     assert driver.returncode == 130
     assert err.splitlines()[-1] == f"go on with: l2l resume {store}"

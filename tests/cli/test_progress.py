@@ -18,6 +18,7 @@ def test_a_terminal_shows_a_line_that_is_renewed_and_fits_it(home, set_seconds):
     ours, theirs = pty.openpty()
     width = 100
     environment = os.environ | {"COLUMNS": str(width), "TERM": "xterm"}
+    (home / "broken").touch()
     driver = subprocess.Popen(
         [sys.executable, "-m", "l2l_dask", "run", "e.toml", "--evaluations", "150", "--no-report"],
         cwd=home,
@@ -28,7 +29,6 @@ def test_a_terminal_shows_a_line_that_is_renewed_and_fits_it(home, set_seconds):
         start_new_session=True,
     )
     os.close(theirs)
-    (home / "broken").touch()
     shown = b""
     while driver.poll() is None or select.select([ours], [], [], 0)[0]:
         try:

@@ -2,12 +2,16 @@
 
 import asyncio
 import stat
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from l2l_dask.cluster import allocation
-from l2l_dask.cluster.allocation import Meeting, Task
+from l2l_dask.cluster import meeting as meetings
+from l2l_dask.cluster.allocation import Task
+from l2l_dask.cluster.meeting import EndedError, Meeting
 from l2l_dask.errors import ClusterError
 
 EXAMPLE = str(Path(__file__).parents[2] / "examples/my-model.toml")
@@ -58,7 +62,7 @@ def test_who_is_no_driver_of_an_allocation_is_told_so():
 
 
 def test_the_meeting_is_for_its_owner_alone_and_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(allocation, "listed", lambda _: {"7", "8"})
+    monkeypatch.setattr(meetings, "listed", lambda _: {"7", "8"})
     for old in ("allocation-7-0-0", "allocation-6-0-0", "allocation-8-0-0"):
         (tmp_path / "a.jobs" / old).mkdir(parents=True)
     meeting = Meeting(tmp_path / "a.jobs/allocation-7-1-0")
@@ -73,11 +77,11 @@ def test_the_meeting_is_for_its_owner_alone_and_leaves_nothing(tmp_path, monkeyp
 
 
 def test_tasks_wait_for_the_address_or_learn_why_there_is_none(tmp_path, monkeypatch):
-    monkeypatch.setattr(allocation, "listed", lambda _: None)
+    monkeypatch.setattr(meetings, "listed", lambda _: None)
     meeting = Meeting(tmp_path / "allocation-7-0-0", encrypted=False)
 
     async def wait():
-        waiting = asyncio.ensure_future(meeting.address())
+        waiting = asyncio.ensure_future(meeting.address(2))
         await asyncio.sleep(0)
         meeting.open("7")
         meeting.tell(address="tcp://a:1")
@@ -86,4 +90,38 @@ def test_tasks_wait_for_the_address_or_learn_why_there_is_none(tmp_path, monkeyp
     assert asyncio.run(wait()) == "tcp://a:1"
     meeting.tell(error="no interface ib7")
     with pytest.raises(ClusterError, match="no interface ib7"):
-        asyncio.run(meeting.address())
+        asyncio.run(meeting.address(2))
+
+
+def test_who_comes_when_all_is_over_learns_that_and_who_is_about_to_join_is_waited_for(
+    tmp_path, monkeypatch, wait_until
+):
+    monkeypatch.setattr(meetings, "listed", lambda _: None)
+    meeting = Meeting(tmp_path / "a.jobs/allocation-7-0-0", encrypted=False)
+    meeting.open("7")
+    meeting.tell(address="tcp://a:1")
+    assert asyncio.run(meeting.address(1)) == asyncio.run(meeting.address(2)) == "tcp://a:1"
+    meeting.note("joined", 1)
+    assert not meeting.is_over
+
+    dismissing = threading.Thread(target=meeting.dismiss)
+    dismissing.start()
+    wait_until(lambda: meeting.is_over)
+    with pytest.raises(EndedError):
+        asyncio.run(meeting.address(3))
+    assert dismissing.is_alive()  # the second has not joined
+    meeting.note("joined", 2)
+    dismissing.join(20)
+    assert not dismissing.is_alive()
+
+    closing = threading.Thread(target=meeting.close, args=(4, time.monotonic() + 60))
+    closing.start()
+    assert meeting.folder.exists()
+    with pytest.raises(EndedError):
+        asyncio.run(meeting.address(4))
+    closing.join(20)
+    assert meeting.is_over
+    assert list(tmp_path.iterdir()) == []
+    meeting.open("7")
+    meeting.close(4, time.monotonic() - 1)  # nobody is waited for for ever
+    assert list(tmp_path.iterdir()) == []

@@ -46,8 +46,9 @@ def test_a_worker_job_is_one_worker_process_of_as_many_slots_as_the_job_has_core
 def test_a_job_knows_when_it_will_be_ended(system):
     text = script(system, walltime="00:30:00")
     line = next(line for line in text.splitlines() if "L2L_JOB_END" in line)
+    before = int(time.time())
     told = subprocess.run(["bash", "-c", f"{line}; echo $L2L_JOB_END"], capture_output=True, text=True, check=True)
-    assert abs(int(told.stdout) - time.time() - 1800) < 5
+    assert before + 1800 <= int(told.stdout) <= time.time() + 1800
     assert text.index("L2L_JOB_END") < text.index("dask_worker")
 
 
@@ -186,21 +187,21 @@ def run(command, tmp_path, **more):
     return jobs.submit(jobs.command_job(LOCAL, "it", command, logs=tmp_path, **more))
 
 
-def until(condition, seconds=10):
+def until(condition, seconds=60):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
 
 
-def test_a_process_is_submitted_watched_and_cancelled_with_what_it_started(tmp_path):
+def test_a_process_is_submitted_watched_and_cancelled_with_what_it_started(tmp_path, alive):
     id = run(["bash", "-c", f"sleep 600 & echo $! > {tmp_path}/child; wait"], tmp_path)
-    until((tmp_path / "child").exists)
+    until(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text())
     assert jobs.states(LOCAL, [id]) == {id: ("running", "")}
     jobs.cancel(LOCAL, [id])
-    assert jobs.states(LOCAL, [id]) == {}
+    until(lambda: jobs.states(LOCAL, [id]) == {})
     child = int((tmp_path / "child").read_text())
-    until(lambda: not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2])
+    until(lambda: not alive(child))
     jobs.cancel(LOCAL, [id])  # once more does no harm
 
 

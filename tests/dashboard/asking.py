@@ -19,7 +19,7 @@ def get(url, context=None, **headers):
     request = urllib.request.Request(url, headers=headers)
     handlers = [_Stay, urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)]
     try:
-        with urllib.request.build_opener(*handlers).open(request, timeout=30) as answer:
+        with urllib.request.build_opener(*handlers).open(request, timeout=90) as answer:
             return answer.status, answer.headers, answer.read().decode("utf-8", "replace")
     except urllib.error.HTTPError as error:
         return error.code, error.headers, error.read().decode("utf-8", "replace")

@@ -11,6 +11,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from PIL import Image
+from playwright.sync_api import expect
+
+expect.set_options(timeout=60_000)
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
@@ -62,7 +65,7 @@ class Served:
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
         try:
-            return "".join(self.process.communicate(timeout=15))
+            return "".join(self.process.communicate(timeout=60))
         except subprocess.TimeoutExpired:
             self.process.kill()
             return "".join(self.process.communicate())
@@ -92,7 +95,7 @@ class Viewer:
     def __init__(self, context, base):
         self.base, self.problems = base, []
         self.page = context.new_page()
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(60_000)
         self.page.on("console", lambda message: message.type == "error" and self._note(message.text))
         self.page.on("pageerror", lambda error: self._note(f"exception: {error}"))
         self.page.on("request", self._request)

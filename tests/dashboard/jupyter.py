@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -85,12 +86,24 @@ class Lab:
         self.base = self._base()
 
     def _base(self):
-        file, until = self.folder / "runtime" / f"jpserver-{self.process.pid}.json", time.monotonic() + 60
-        while not file.exists() or not file.read_text().rstrip().endswith("}"):
+        until = time.monotonic() + 120
+        while not self._listens():
             assert self.process.poll() is None, (self.folder / "log").read_text()[-3000:]
             assert time.monotonic() < until
             time.sleep(0.05)
-        return json.loads(file.read_text())["url"]
+        return self._says()["url"]
+
+    def _says(self):
+        return json.loads((self.folder / "runtime" / f"jpserver-{self.process.pid}.json").read_text())
+
+    def _listens(self):
+        """Tell whether it can be reached: that comes later than what it says of itself."""
+        with (
+            contextlib.suppress(OSError, ValueError),
+            socket.create_connection(("127.0.0.1", self._says()["port"]), 30),
+        ):
+            return True
+        return False
 
     def write(self, name, *cells):
         """Write a notebook, and return where in the server it is."""
@@ -120,12 +133,12 @@ class Lab:
         started = list(self.started) if self.process.poll() is None else []
         self.process.send_signal(signal.SIGTERM)
         try:
-            self.process.wait(20)
+            self.process.wait(60)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
         self._log.close()
-        _, left = psutil.wait_procs(started, timeout=10)
+        _, left = psutil.wait_procs(started, timeout=30)
         for process in left:
             process.kill()
         return left

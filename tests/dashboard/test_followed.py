@@ -82,3 +82,15 @@ def test_another_store_is_never_seen_as_the_one_before(tmp_path, stores):
     (one, first), (other, then) = seen
     assert one != other
     assert then == first + 1
+
+
+def test_a_store_that_changed_just_after_it_was_read_is_read_again(still, tmp_path, stores):
+    still._closed.clear()
+    stores.make(tmp_path / "a.zarr", 50)
+    still._look()
+    (tmp_path / "a.zarr").rename(tmp_path / "old")
+    stores.make(tmp_path / "a.zarr", 60)
+    still._look()  # too early: one that has ended is read every two seconds
+    still.follow("a.zarr")._looked = 0.0
+    still._look()
+    assert still.summaries["a.zarr"].ended == 60

@@ -21,6 +21,9 @@ pytestmark = pytest.mark.slow
 BEGIN = """\
 import time
 from l2l_dask import Experiment, Real, Space, minimize
+from l2l_dask.notebook import jupyter
+
+jupyter._PATIENCE = 60.0
 
 def fitness(params):
     time.sleep(0.05)
@@ -32,7 +35,7 @@ experiment = Experiment(
     space=Space({"tau": Real(5, 50, log=True), "weight": Real(0, 1)}),
     objectives=minimize("error"),
     store="runs/run.zarr",
-    evaluations=1000,
+    evaluations=10_000,
     cluster="serial",
 )"""
 SHOW = "handle = experiment.start()\nhandle.show({page})"
@@ -58,7 +61,7 @@ class Notebook:
 
     def __init__(self, page, base, drawn):
         self.page, self.base, self.hosts, self.problems, self._drawn = page, base, set(), [], drawn
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(60_000)
         page.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
         page.on("console", self._console)
 
@@ -162,6 +165,7 @@ def test_without_the_proxy_the_frame_comes_from_this_machine_and_says_what_to_ty
 @pytest.mark.parametrize("proxy", [True, False])
 def test_a_server_behind_a_password_is_asked_too(lab, monkeypatch, proxy):
     served = lab(proxy=proxy, password=True, module="jupyter_server")
+    monkeypatch.setattr(jupyter, "_PATIENCE", 60.0)
     monkeypatch.setenv("JPY_PARENT_PID", str(served.process.pid))
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(served.folder / "runtime"))
     found = jupyter.proxied(1, "any")
@@ -184,7 +188,7 @@ class Client(nbclient.NotebookClient):
 def execute(folder, *cells):
     """Run cells as CI does; return what they leave, cell by cell, and how often that was renewed."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    client = Client(notebook, timeout=120, resources={"metadata": {"path": str(folder)}})
+    client = Client(notebook, timeout=120, iopub_timeout=60, resources={"metadata": {"path": str(folder)}})
     client.execute()
     return [cell.outputs for cell in notebook.cells], client.renewed
 

@@ -35,6 +35,8 @@ TEXTS = """() => {
   const all = root => [...root.querySelectorAll("*")].flatMap(e => [e, ...(e.shadowRoot ? all(e.shadowRoot) : [])]);
   return all(document).filter(e => e.tagName === "text").map(e => e.textContent);
 }"""
+KEEPS_WITHIN = """document.documentElement.scrollWidth <= 680
+  && all.every(figure => figure.plots.every(plot => plot.width <= figure.width + 1))"""
 BREAKS = "() => [...new Set([...document.querySelectorAll('.panel')].map(e => getComputedStyle(e).breakInside))]"
 READY = "() => !window.Bokeh || (Bokeh.documents.length > 0 && Bokeh.documents.every(d => d.is_idle))"
 
@@ -129,7 +131,7 @@ def test_a_report_of_little_opens_too(written, opened, options):
 def test_on_paper_plots_keep_within_the_page_and_in_one_piece(written, opened, tmp_path):
     page = opened(written(300, objectives=2, rich=True, generation=30, saved=1), width=680)  # A4 without its margins
     page.emulate_media(media="print")
-    page.wait_for_timeout(300)
+    page.wait_for_function(f"() => {{ const all = ({FIGURES})(); return {KEEPS_WITHIN}; }}")
     for figure in page.evaluate(FIGURES):
         assert all(plot["width"] <= figure["width"] + 1 for plot in figure["plots"])
     wide = page.evaluate("() => document.documentElement.scrollWidth")

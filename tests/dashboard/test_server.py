@@ -4,6 +4,7 @@ import asyncio
 import gc
 import threading
 import urllib.request
+import weakref
 
 import pytest
 from tornado.ioloop import IOLoop
@@ -39,17 +40,31 @@ def dashboard(tmp_path, stores):
     assert not thread.is_alive()
 
 
-def test_documents_of_closed_tabs_are_freed(dashboard, wait_until):
-    def documents():
+@pytest.fixture
+def made(monkeypatch):
+    """All pages that are made, without holding them."""
+    made = []
+    for kind in (app.Viewer, app.Overview):
+
+        def noted(page, *arguments, init=kind.__init__):
+            made.append(weakref.ref(page))
+            init(page, *arguments)
+
+        monkeypatch.setattr(kind, "__init__", noted)
+    return made
+
+
+def test_documents_of_closed_tabs_are_freed(made, dashboard, wait_until):
+    def left():
         gc.collect()
-        return sum(isinstance(each, app.Viewer | app.Overview) for each in gc.get_objects())
+        return [page for page in made if page() is not None]
 
     for _ in range(5):
         for page in ("", "search?store=a.zarr"):
             with urllib.request.urlopen(dashboard.link + page) as answer:
                 assert answer.status == 200
-    assert documents() >= 5
-    wait_until(lambda: not dashboard.get_sessions() and documents() == 0)
+    assert len(made) == 10
+    wait_until(lambda: not dashboard.get_sessions() and not left())
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.0.1", "::1", "[::1]", "a.localhost"])

@@ -18,10 +18,11 @@ from l2l_dask.trajectory.actions import actions
 @pytest.fixture
 def still(tmp_path, stores):
     """Stores that nothing reads but what a test renews."""
-    for name in "ab":
-        stores.make(tmp_path / f"{name}.zarr", 30)
     made = Stores(tmp_path)
     made.close()
+    assert not any(thread.is_alive() for thread in made._threads)
+    for name in "ab":
+        stores.make(tmp_path / f"{name}.zarr", 30)
     return made
 
 

@@ -36,6 +36,7 @@ NOT_RUN = {"cd", "git", "make", "pip"}
 RUN = {"dask", "kill", "l2l", "ls", "python", "sbatch", "srun", "wait"}
 ONE_CLUSTER = {"getting-started.md"}  # its "local" workers are started once, and not for each of its many runs
 BUDGET = "8"  # evaluations of an example, whose own are too many for a test
+HEEDED = {"pause": "paused", "unpause": "running"}  # commands that a driver heeds a little later, and its state then
 _PATIENCE = 60.0
 _FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -125,7 +126,7 @@ class Run:
             self._start(words[:-1])
         elif words[0] == "wait":
             for process in self.background:
-                process.wait(_PATIENCE)
+                process.wait(3 * _PATIENCE)
             self.background.clear()  # a shell gives their numbers to the next
         elif words[0] == "kill":
             end(self.background[int(words[1].removeprefix("%")) - 1])
@@ -146,6 +147,8 @@ class Run:
                 raise BlockError(f"{line!r} ended with exit status {done.returncode}")
             if expected.strip() and not doctest.OutputChecker().check_output(expected, done.stdout, _FLAGS):
                 raise BlockError(f"{line!r}: the page says\n{expected}it printed\n{done.stdout}")
+            if words[0] == "l2l" and words[1] in HEEDED:
+                wait_until(lambda: state(words[2]) == HEEDED[words[1]], f"{words[2]} is {HEEDED[words[1]]}")
 
     def _start(self, words: list[str]) -> None:
         """Start a command in the background, and wait until what comes next can rely on it."""
@@ -169,9 +172,13 @@ class Run:
 
 def running() -> set[Path]:
     """Find the experiments below the current folder that run."""
+    return {store for store in Path().rglob("*.zarr") if (store / ".l2l").exists() and state(store) == "running"}
+
+
+def state(store: str | Path) -> str:
     from l2l_dask.trajectory import load
 
-    return {store for store in Path().rglob("*.zarr") if (store / ".l2l").exists() and load(store).state == "running"}
+    return load(store).state
 
 
 def wait_until(condition: Any, what: str) -> None:

@@ -18,7 +18,7 @@ RUNNER = Path(__file__).with_name("_page.py")
 ON_SLURM = {"hpc.md"}  # tests/hpc carries these out
 
 LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s]+)\)")
-SECONDS = 420
+SECONDS = 1200
 
 
 def carry_out(page: Path, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -48,6 +48,7 @@ def carry_out(page: Path, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(SECONDS + 300)
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name not in ON_SLURM], ids=lambda page: page.name)
 def test_every_block_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     done = carry_out(page, tmp_path)

@@ -24,10 +24,14 @@ EVENTS = {"os.rename": 0, "os.remove": 0, "os.mkdir": 0, "os.rmdir": 0, "os.trun
 ALLOWED = {"ENOSPC": {"os.remove", "os.rmdir", "os.truncate"}, "EACCES": {"write", "fsync", "os.truncate"}}
 PRELOADED = ["l2l_dask.cli.commands", "l2l_dask.cli.progress", "l2l_dask.experiment", "optimizers.steady_state_ga"]
 # The arrays are written at every turn of the loop, and the journal goes on in another file after some evaluations.
+# However long that takes, the operations are the same: no beat of the lease, no result that is dear for its time.
 HASTE = {
     "l2l_dask.driver._FOLD": -1.0,
     "l2l_dask.trajectory.writer._SHARE": 1,
     "l2l_dask.trajectory.writer._SEGMENT_BYTES": 1500,
+    "l2l_dask.trajectory.lease.BEAT": 1e6,
+    "l2l_dask.driver.DEAR": 1e6,
+    "l2l_dask.evaluating.DEAR": 1e6,
 }
 BOARD = struct.Struct("<q200s")
 

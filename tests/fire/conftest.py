@@ -1,6 +1,7 @@
 """What the tests under fire share: a process in whose forks files fail, and what must come again to the bit."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -205,7 +206,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 def fitness(params, context):
     with open(f"{HERE}/begun", "a") as file:
         file.write(f"{context.id}\\n")
-    time.sleep(float(open(f"{HERE}/seconds").read()))
+    seconds = float(open(f"{HERE}/seconds").read())
+    if seconds > 1:
+        open(f"{HERE}/long-{context.id}", "w").close()
+    time.sleep(seconds)
     return params["x"]
 
 
@@ -242,6 +246,23 @@ def store(tmp_path):
     (tmp_path / "e.toml").write_text(STEERED_CONFIG)
     (tmp_path / "seconds").write_text("0.1")
     return tmp_path / "run.zarr"
+
+
+@pytest.fixture
+def set_seconds(store):
+    """Say how long an evaluation takes from now on."""
+
+    def set_seconds(seconds):
+        (store.parent / "new-seconds").write_text(str(seconds))
+        os.replace(store.parent / "new-seconds", store.parent / "seconds")  # nobody reads half of it
+
+    return set_seconds
+
+
+@pytest.fixture
+def n_long(store):
+    """Count the evaluations that began and take longer than a second."""
+    return lambda: len(list(store.parent.glob("long-*")))
 
 
 @pytest.fixture

@@ -126,7 +126,7 @@ class Field:
         """List the living processes of this experiment, of these roles."""
         found = []
         for process in psutil.process_iter():
-            with suppress(psutil.Error):
+            with suppress(psutil.Error, ProcessLookupError):
                 ours = process.environ().get(MARK) == str(self.folder)
                 if ours and process.status() != psutil.STATUS_ZOMBIE and (not roles or role(process) in roles):
                     found.append(process)

@@ -47,10 +47,10 @@ def segfaults():
 
 def eats():
     hoard = []
-    while len(hoard) < 300:  # 3 GB, were it not for the limit
+    while len(hoard) < 120:  # 1.2 GB, were it not for the limit
         hoard.append(bytearray(os.urandom(1)) * (10 * 2**20))
         time.sleep(0.005)
-    return 1.0
+    time.sleep(1000)
 
 
 def forks():
@@ -97,7 +97,7 @@ BEASTS = [
     (lambda: None, FAILED, "EvaluationError: expected a finite number for 'f', got None"),
     (lambda: "good", FAILED, "EvaluationError: expected a finite number for 'f', got 'good'"),
     (lambda: [1.0, 2.0], FAILED, "EvaluationError: expected a finite number for 'f', got 2 values: [1.0, 2.0]"),
-    (sleeps, TIMED_OUT, "TimeoutError: took longer than 4 s"),
+    (sleeps, TIMED_OUT, "TimeoutError: took longer than 12 s"),
     (exits, CRASHED, "ProcessError: the process exited with status 7"),
     (segfaults, CRASHED, "ProcessError: the process was killed by SIGSEGV"),
     (eats, CRASHED, "MemoryError: used "),
@@ -126,7 +126,7 @@ def zoo():
 
 def search(store, function, evaluations, **options):
     options |= {"space": Space({"x": Real(0, 1)}), "objectives": minimize("f"), "evaluations": evaluations}
-    return Experiment(function, "random", store=store, timeout=4.0, retries=1, max_failures_in_a_row=0, **options)
+    return Experiment(function, "random", store=store, timeout=12.0, retries=1, max_failures_in_a_row=0, **options)
 
 
 @pytest.mark.parametrize("bundle", [False, True], ids=["alone", "in bundles"])

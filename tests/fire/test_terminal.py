@@ -123,9 +123,12 @@ def test_a_window_that_is_closed_stops_the_run_at_once_and_leaves_nothing_behind
 
 
 @pytest.mark.slow
-def test_ctrl_c_in_a_window_says_that_it_waits_and_lets_what_runs_end(terminal, store, begun):
+def test_ctrl_c_in_a_window_says_that_it_waits_and_lets_what_runs_end(
+    terminal, store, begun, set_seconds, n_long, wait_until
+):
     window = terminal("--cluster", "local")
-    (store.parent / "seconds").write_text("3")
+    set_seconds(3)
+    wait_until(n_long)
     window.press(CTRL_C)
     assert window.process.wait(PROMPT) == 130
     shown = window.said()
@@ -140,12 +143,11 @@ def test_ctrl_c_in_a_window_says_that_it_waits_and_lets_what_runs_end(terminal, 
 @pytest.mark.slow
 @pytest.mark.parametrize("profile", ["serial", "local"])
 def test_ctrl_c_again_and_again_in_a_window_stops_at_once_without_a_traceback(
-    terminal, store, begun, profile, wait_until
+    terminal, store, set_seconds, n_long, profile, wait_until
 ):
     window = terminal("--cluster", profile)
-    (store.parent / "seconds").write_text("1000")
-    before = begun()
-    wait_until(lambda: begun() >= before + 1 + (profile == "local"))
+    set_seconds(1000)
+    wait_until(lambda: n_long() == 1 + (profile == "local"))
 
     def over():
         if window.process.poll() is None:

@@ -27,7 +27,7 @@ from ._configuration import PARTITION, own_address
 from ._processes import clear_up, on_node, send
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "scancel", "scontrol", "sinfo", "squeue", "munged")
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 # A state that a job does not leave again.
 _FINAL = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
@@ -159,14 +159,16 @@ class Slurm:
     # What happens to users.
 
     def end_soon(self, job: str, seconds: float) -> None:
-        """Let the job's walltime end in so many seconds; Slurm looks every 30 s: SIGTERM, and after 5 s SIGKILL."""
+        """Let the job's walltime end in so many seconds; Slurm looks every 30 s: SIGTERM, and after 15 s SIGKILL."""
         end = datetime.now() + timedelta(seconds=seconds)
         self.run("scontrol", "update", f"JobId={job}", f"EndTime={end:%Y-%m-%dT%H:%M:%S}")
 
     def crash(self, node: str) -> None:
         """Lose the node with all that runs on it. Slurm notices within about 35 s by itself, at once by ``notice``."""
+        self._signal(node, signal.SIGSTOP)  # or one of them would tell of the death of another
         self._signal(node, signal.SIGKILL)
         self._daemons.pop(node).wait()
+        self.wait_for(lambda: not self.processes(node))
         self._hung.discard(node)
 
     def notice(self, node: str) -> None:
@@ -177,6 +179,7 @@ class Slurm:
         """Stop the node with all that runs on it, as if it were swapping to death; to Slurm that looks like a crash."""
         self._hung.add(node)
         self._signal(node, signal.SIGSTOP)
+        self.wait_for(lambda: all(each.status() == psutil.STATUS_STOPPED for each in self.processes(node)))
 
     def resume_hung(self, node: str) -> None:
         self._signal(node, signal.SIGCONT)
@@ -271,7 +274,8 @@ class Slurm:
 
     @staticmethod
     def _now(happens: Callable[[], bool]) -> bool:
-        with contextlib.suppress(RuntimeError, subprocess.TimeoutExpired):  # the controller is away or busy
+        # The controller is away or busy; a process has ended since it was listed.
+        with contextlib.suppress(RuntimeError, subprocess.TimeoutExpired, psutil.Error):
             return happens()
         return False
 

@@ -31,7 +31,7 @@ def running(slurm):
 def sleeps(slurm, job):
     """Find what the job's command has started."""
     found = [process for process in slurm.processes() if process.name() == "sleep"]
-    return [process for process in found if process.environ()["SLURM_JOB_ID"] == job]
+    return [process for process in found if process.environ().get("SLURM_JOB_ID") == job]
 
 
 def processes_of_a_busy(slurm):
@@ -97,6 +97,7 @@ def test_a_crashed_node_takes_its_jobs_along_and_comes_back(slurm, running):
     slurm.notice(lost.node)
     assert slurm.job(lost.id).state == "NODE_FAIL"
     assert slurm.job(again.id).state == "PENDING"
+    slurm.cancel(again.id)  # it would begin there again
     slurm.restore(lost.node)
     assert slurm.node_states()[lost.node] == "IDLE"
 
@@ -127,7 +128,7 @@ def test_what_a_test_leaves_is_put_right(slurm, running):
     slurm.reset()
     assert set(slurm.node_states().values()) == {"IDLE"}
     assert all(job.ended for job in slurm.jobs())
-    assert {process.name() for process in slurm.processes()} == {"slurmd"}
+    slurm.wait_for(lambda: {process.name() for process in slurm.processes()} == {"slurmd"})
     slurm.submit("true")
 
 
@@ -155,7 +156,7 @@ def test_nothing_is_left_of_a_slurm_whose_tests_were_killed(slurm, wait_until):
 @pytest.mark.slow
 def test_a_job_ends_when_its_walltime_does(slurm, running):
     job = running()
-    slurm.end_soon(job.id, 1)
+    slurm.end_soon(job.id, 10)  # one that has passed by the time it arrives is refused
     assert slurm.wait_for_state(job.id, "TIMEOUT").reason == "TimeLimit"
     slurm.wait_for(lambda: not sleeps(slurm, job.id))
 

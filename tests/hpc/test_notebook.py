@@ -27,7 +27,9 @@ def test_the_notebook_on_clusters_runs_on_slurm_and_leaves_no_job(slurm, l2l_on_
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     (tagged,) = (n for n, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
     notebook.cells.insert(tagged + 1, nbformat.v4.new_code_cell(FEWER))
-    client = nbclient.NotebookClient(notebook, timeout=180, resources={"metadata": {"path": str(tmp_path)}})
+    client = nbclient.NotebookClient(
+        notebook, timeout=180, iopub_timeout=60, resources={"metadata": {"path": str(tmp_path)}}
+    )
     client.execute()
     (waits,) = (n for n, cell in enumerate(notebook.cells) if "search.wait(" in cell.source)
     before, after = (
@@ -37,5 +39,4 @@ def test_the_notebook_on_clusters_runs_on_slurm_and_leaves_no_job(slurm, l2l_on_
     assert "night: finished" not in before  # it was left while it ran
     assert "'done': 1000" in after
     slurm.wait_for(lambda: all(job.ended for job in slurm.jobs()), 30)
-    names = {process.name() for process in slurm.processes()}
-    assert names == {"slurmd"}
+    slurm.wait_for(lambda: {process.name() for process in slurm.processes()} == {"slurmd"})

@@ -41,7 +41,12 @@ class Place:
         text = (ROOT / "examples/my-model.toml").read_text()
         text = re.sub(r"evaluations = \d+", f"evaluations = {evaluations}", text).replace("steady-state-ga", "random")
         (self.folder / "examples/my-model.toml").write_text(text)
-        (self.folder / "examples/seconds").write_text(f"{seconds}")
+        self.set_seconds(seconds)
+
+    def set_seconds(self, seconds):
+        """Say how long evaluations take from now on."""
+        (self.folder / "examples/new").write_text(f"{seconds}")
+        os.replace(self.folder / "examples/new", self.folder / "examples/seconds")
 
     def edit(self, script, *changes):
         path = self.folder / f"examples/hpc/{script}.sbatch"
@@ -69,7 +74,7 @@ class Place:
 
         return load(self.folder / f"examples/runs/{store}.zarr")
 
-    def ended(self, job, *, seconds=60):
+    def ended(self, job, *, seconds=120):
         """Wait for a job's end; what it printed says why, if it is another."""
         self.slurm.wait_for(lambda: self.slurm.job(job).ended, seconds)
         return self.slurm.job(job).state
@@ -104,7 +109,7 @@ class Place:
 
 
 def test_one_node_finishes_what_was_interrupted_and_leaves_alone_what_has_finished(place):
-    place.budget(40, 0.05)
+    place.budget(40, 0.5)
     job = place.submit("one-node", "--cpus-per-task=1")
     place.slurm.wait_for(lambda: place.begun() > 5)
     place.tell(job)
@@ -113,6 +118,7 @@ def test_one_node_finishes_what_was_interrupted_and_leaves_alone_what_has_finish
     assert (interrupted.state, interrupted.details["reason"]) == ("stopped", "interrupted by SIGINT"), place.printed()
     assert 5 < interrupted.counts()["done"] < 40
 
+    place.set_seconds(0)
     for _ in range(2):  # what has finished is left alone
         assert place.ended(place.submit("one-node", "--cpus-per-task=1")) == "COMPLETED", place.printed()
         assert place.all_evaluated(40)
@@ -148,18 +154,19 @@ def test_each_evaluation_of_a_job_with_gpus_sees_its_own(place):
     assert place.all_evaluated(40)
     seen = {line.split()[1] for line in (place.folder / "examples/begun").read_text().splitlines()}
     assert seen == {"0", "1", "2", "3"}
-    assert all(job.ended for job in place.slurm.jobs())
+    place.none_is_left()
 
 
 def test_a_chain_goes_on_by_itself_and_ends_when_the_search_has_finished(place):
     place.edit("workers", ("workers = 4", "workers = 1"), ("cores = 4", "cores = 2"))
-    place.budget(40, 0.1)
+    place.budget(40, 1)
     job = place.submit("workers", "--mem=1G")
     place.slurm.wait_for(lambda: place.begun() > 5)
     successor = place.hold_successor()
     place.tell(job)
     place.ended(job)
     assert place.shown().counts()["done"] < 40
+    place.set_seconds(0)
     place.release(successor)
     assert place.ended(successor) == "COMPLETED", place.printed()
     assert place.all_evaluated(40)
@@ -168,7 +175,7 @@ def test_a_chain_goes_on_by_itself_and_ends_when_the_search_has_finished(place):
 
 
 def test_a_chain_that_is_cancelled_ends(place):
-    place.budget(400, 0.1)
+    place.budget(4000, 0.1)
     job = place.submit("workers", "--mem=1G")
     place.slurm.wait_for(lambda: place.begun() > 0)
     assert len(place.successors()) == 1
@@ -189,7 +196,7 @@ def roles(slurm):
 
 
 def test_an_allocation_survives_the_death_of_a_worker_and_goes_on_after_its_walltime(place):
-    place.budget(100, 0.1)
+    place.budget(100, 0.5)
     size = ("--nodes=2", "--ntasks-per-node=2")
     job = place.submit("allocation", *size)
     place.slurm.wait_for(lambda: place.begun() > 5)
@@ -203,11 +210,23 @@ def test_an_allocation_survives_the_death_of_a_worker_and_goes_on_after_its_wall
     place.tell(job)
     place.ended(job)
     assert place.shown().details["reason"] == "interrupted by SIGINT", place.printed()
+    place.set_seconds(0)
     place.release(successor)
     assert place.ended(successor) == "COMPLETED", place.printed()
     assert place.all_evaluated(100)
     place.none_is_left()
     assert not meeting.parent.exists()
+
+
+def test_a_task_that_comes_when_the_search_is_over_holds_up_nobody(place):
+    late = place.folder / "late"
+    late.write_text('#!/bin/bash\n[ "$SLURM_PROCID" = 3 ] && sleep 10\nexec python "$@"\n')
+    late.chmod(0o755)
+    place.edit("allocation", ("python=python\n", f"python={late}\n"))
+    job = place.submit("allocation", "--nodes=2", "--ntasks-per-node=2")
+    assert place.ended(job, seconds=120) == "COMPLETED", place.printed()  # it would wait for 180 s
+    assert place.all_evaluated(40)
+    assert not (place.folder / "examples/runs/my-model.jobs").exists()
 
 
 @pytest.mark.soak

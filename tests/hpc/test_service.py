@@ -2,7 +2,9 @@
 
 import os
 import signal
+from contextlib import suppress
 
+import psutil
 import pytest
 
 from l2l_dask import load
@@ -38,6 +40,13 @@ def left(slurm):
     return [job for job in slurm.jobs() if not job.ended]
 
 
+def name(process):
+    """A process's name, "" if it has ended."""
+    with suppress(psutil.Error):
+        return process.name()
+    return ""
+
+
 def is_deserted(slurm):
     """Tell whether neither a job nor a process of one is left."""
     return not left(slurm) and {process.name() for process in slurm.processes()} == {"slurmd"}
@@ -45,18 +54,21 @@ def is_deserted(slurm):
 
 @pytest.mark.slow
 def test_a_service_in_a_job_is_started_shows_results_and_is_stopped_with_nothing_left(site, slurm, wait_until):
-    said = start(site)
-    assert "runs (job" in said
+    start(site)
+    wait_until(lambda: "runs (job" in site.l2l("service", "status", "S").stdout)
     site.submit("a", evaluations=60)
-    wait_until(lambda: site.finished("a"), 60)
+    wait_until(lambda: site.finished("a"), 120)
     assert load(site.root / "a.zarr").counts()["done"] == 60
     site.submit("b", evaluations=100_000)
     wait_until(lambda: site.n_done("b") > 5)
 
+    def all_work():
+        status = site.status()
+        return status["jobs"] == {"working": 3} and status["slots"]["total"] == 3
+
+    wait_until(all_work)
     status = site.status()
     assert status["state"] == "running"
-    assert status["jobs"] == {"working": 3}
-    assert status["slots"]["total"] == 3
     waiting = [job for job in left(slurm) if job.state == "PENDING"]
     assert [(job.id, job.reason) for job in waiting] == [(status["successor"], "Dependency")]
 
@@ -69,19 +81,21 @@ def test_a_service_in_a_job_is_started_shows_results_and_is_stopped_with_nothing
 
 @pytest.mark.slow
 def test_a_crash_of_its_node_is_followed_by_a_start_that_goes_on_with_everything(site, slurm, wait_until):
+    site.set_seconds(0.2)
     start(site)
     site.submit("a", evaluations=400)
-    wait_until(lambda: site.n_done("a") > 20, 60)
+    wait_until(lambda: site.n_done("a") > 20, 120)
     before = read(site.place.state)
     node = slurm.job(before["job"]).node
-    told = len(site.told)
     slurm.crash(node)
+    told = len(site.told)
     slurm.notice(node)
 
-    wait_until(lambda: read(site.place.state)["job"] == before["successor"], 60)
-    wait_until(lambda: len(site.told) > told + 10, 60)
+    wait_until(lambda: read(site.place.state)["job"] == before["successor"], 120)
+    wait_until(lambda: len(site.told) > told + 10, 120)
+    site.set_seconds(0.05)
     orphans = {worker["id"] for worker in before["workers"]}
-    assert not orphans & {job.id for job in left(slurm)}
+    slurm.wait_for(lambda: not orphans & {job.id for job in left(slurm)})
     wait_until(lambda: site.finished("a"), 120)
     assert load(site.root / "a.zarr").counts()["done"] == 400
     assert site.stop().returncode == 0
@@ -93,14 +107,14 @@ def test_ctrl_c_of_a_service_on_the_login_node_leaves_no_job_and_no_process(site
     service = site.l2l.start("service", "start", "S", "--cluster", "cluster.toml", "--here")
     site.submit("a", evaluations=100_000)
     wait_until(lambda: site.n_done("a") > 5, 60)
-    there = [*site.processes(), *(process for process in slurm.processes() if process.name() != "slurmd")]
+    there = [*site.processes(), *(each for each in slurm.processes() if name(each) not in ("", "slurmd"))]
     assert len(there) > 3
     os.killpg(service.pid, signal.SIGINT)
     _, said = service.communicate(timeout=60)
     assert service.returncode == 0, said
     assert load(site.root / "a.zarr").state == "interrupted"
     slurm.wait_for(lambda: is_deserted(slurm), 30)
-    assert not [process for process in there if alive(process.pid)]
+    wait_until(lambda: not [process for process in there if alive(process.pid)])
     assert {path.name for path in site.place.private.iterdir()} & {"connection-000001.json", "tls-000001"} == set()
 
 

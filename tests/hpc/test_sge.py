@@ -49,19 +49,26 @@ def site(tmp_path, l2l, wait_until, sge):
     site.close()
 
 
+def workers(store):
+    """Who has evaluated so far."""
+    return set(load(store).record["worker"].tolist()) - {""} if store.exists() else set()
+
+
 @pytest.mark.slow
 def test_a_search_on_grid_engine_loses_a_job_and_finishes_with_nothing_lost(site, sge, wait_until):
     site.set_seconds(0.2)
-    words = ("run", site.write("a", evaluations=300), "--store", "a.zarr", "--cluster", "cluster.toml")
+    words = ("run", site.write("a", evaluations=1000), "--store", "a.zarr", "--cluster", "cluster.toml")
     running = site.l2l.start(*words)
-    wait_until(lambda: (site.folder / "told").exists() and len(site.told) > 10, 60)
+    wait_until(lambda: len(workers(site.folder / "a.zarr")) == 3)
     sge.wait_for(lambda: set(sge.jobs().values()) <= {"r", "t", "qw"}, 30)  # those of the test before are gone
     sge.cancel(next(id for id, state in sge.jobs().items() if state == "r"))
+    wait_until(lambda: len(workers(site.folder / "a.zarr")) == 4)
+    site.set_seconds(0)
     _, said = running.communicate(timeout=120)
     assert running.returncode == 0, said
     found = load(site.folder / "a.zarr")
-    assert found.counts()["done"] == len(found) == 300
-    assert len(set(found.record["worker"].tolist())) == 4
+    assert found.counts()["done"] == len(found) == 1000
+    assert len(workers(site.folder / "a.zarr")) == 4
     sge.wait_for(lambda: not sge.jobs() and not sge.processes(), 20)
 
 
@@ -75,7 +82,7 @@ def test_a_job_waits_for_the_end_of_another_however_that_comes(sge, tmp_path):
     sge.wait_for(lambda: sge.jobs() == {first: "r", second: "hqw"})
     assert jobs.states(profile, [first, second, "99999"]) == {first: ("running", ""), second: ("pending", "hqw")}
     jobs.cancel(profile, [first])
-    sge.wait_for(path.exists)
+    sge.wait_for(lambda: path.exists() and path.read_text())
     assert path.read_text().split()[0] == second
     sge.wait_for(lambda: jobs.states(profile, [first, second]) == {})
 

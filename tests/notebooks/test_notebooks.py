@@ -57,7 +57,9 @@ def test_a_notebook_runs_without_an_error(path: Path, tmp_path: Path) -> None:
                 pytest.skip(f"needs {needed} to be set")
         elif find_spec(needed) is None:
             pytest.skip(f"needs {needed}")
-    client = nbclient.NotebookClient(notebook, timeout=180, resources={"metadata": {"path": str(tmp_path)}})
+    client = nbclient.NotebookClient(
+        notebook, timeout=180, iopub_timeout=60, resources={"metadata": {"path": str(tmp_path)}}
+    )
     client.execute()
     errors = [output for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "error"]
     assert not errors

@@ -155,12 +155,19 @@ def test_a_compiler_that_makes_nothing_has_failed(compiler):
         mechanisms.library(SOURCES)
 
 
-def test_a_compiler_that_hangs_is_ended_with_all_that_it_started(compiler, monkeypatch, tmp_path):
-    compiler(f"echo half; sleep 600 & echo $! > '{tmp_path}/started'; wait\n")
+def test_a_compiler_that_hangs_is_ended_with_all_that_it_started(compiler, monkeypatch, tmp_path, wait_until):
+    started, wait = tmp_path / "started", subprocess.Popen.wait
+
+    def wait_once_it_hangs(process, timeout=None):
+        wait_until(lambda: started.exists() and started.read_text().endswith("\n"))
+        return wait(process, timeout)
+
+    compiler(f"echo half; sleep 600 & echo $! > '{started}'; wait\n")
+    monkeypatch.setattr(subprocess.Popen, "wait", wait_once_it_hangs)
     monkeypatch.setattr(mechanisms, "_PATIENCE", 1.0)
     with pytest.raises(PluginError, match=r"(?s)did not end within 1 s; model = 'hh'.*half"):
         mechanisms.library(SOURCES)
-    _, alive = psutil.wait_procs(running(int((tmp_path / "started").read_text())), timeout=10)
+    _, alive = psutil.wait_procs(running(int(started.read_text())), timeout=60)
     assert not alive
 
 

@@ -12,11 +12,13 @@ from l2l_dask.service.client import Service
 from l2l_dask.trajectory import load
 
 BEGIN = """
-import time, l2l_dask
+import os, time, l2l_dask
 from l2l_dask import Experiment, Real, Space, minimize
 
+GO = os.path.abspath("go")
+
 def f(params):
-    time.sleep(0.05)
+    time.sleep(0.05 if os.path.exists(GO) else 1.0)
     return params["x"]
 
 with l2l_dask.connect("S") as service:
@@ -33,6 +35,7 @@ mine = service.experiments["mine"]
 mine.pause()
 while mine.state != "paused": pass
 assert mine.progress["done"] < 60
+open("go", "w").close()
 mine.unpause()
 found = mine.wait(60)
 print(found.state, len(found), mine.best.fitness["f"] < 0.2, list(service.experiments), mine.show())

@@ -249,6 +249,7 @@ class Oracle(RuleBasedStateMachine):
 
 
 TestAgainstTheOracle = Oracle.TestCase
+TestAgainstTheOracle.pytestmark = [pytest.mark.timeout(900)]
 TestAgainstTheOracle.settings = settings(
     max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
 )

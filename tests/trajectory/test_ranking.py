@@ -73,15 +73,6 @@ def test_a_search_that_went_on_forgets_its_last_final_until_there_is_another(sto
     rows.writer.close()
 
 
-def test_of_equals_the_earlier_comes_first_however_many_are_asked_for(store):
-    rows = Rows(store)
-    rows.enter(1.0, 0.5, 1.0, math.nan, 1.0, 0.5)
-    assert rows.ranking() == [1, 5, 0, 2, 4]
-    rows.enter(2.0, 2.0, origin=FINAL, repeats=[5, 1])
-    assert rows.ranking() == [6, 7, 1, 5, 0, 2, 4]
-    rows.writer.close()
-
-
 def test_how_far_repeats_lie_apart_has_an_array_from_the_first_such_on(store):
     rows = Rows(store)
     rows.enter(1.0)

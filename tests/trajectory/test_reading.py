@@ -1,6 +1,8 @@
 """What others find in a store: readers while arrays are made anew, tables, commands, and saved arrays."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -169,3 +171,16 @@ def test_a_saved_array_that_is_damaged_is_named_when_a_search_is_resumed(store):
         os.truncate(path, left)
         with pytest.raises(StoreError, match=f"{path} cannot be read"):
             replay(Needing(SPACE, LOSS, seed=1), load(store).record, store)
+
+
+def test_a_process_that_read_a_store_ends_without_a_word_however_busy_the_machine_is(store):
+    code = f"""
+import time
+from pathlib import Path
+from l2l_dask.trajectory import load
+from zarr.core import sync
+load(Path({str(store)!r}))
+sync.loop[0].call_soon_threadsafe(time.sleep, 0.6)  # zarr waits 0.2 s for its thread, and then complains
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")

@@ -9,10 +9,12 @@ from l2l_dask import Objectives, Real, Space, minimize
 from l2l_dask.errors import LockedError
 from l2l_dask.evaluation import Candidates
 from l2l_dask.trajectory import Writer, create, load, opening
+from l2l_dask.trajectory import lease as leases
 from l2l_dask.trajectory.layout import Layout, read_json, write_json
 
 SPACE = Space({"a": Real(0, 1), "b": Real(0, 1)})
 LOSS = Objectives(minimize("loss"))
+NEVER = 1e6  # seconds to the next beat, which would take back what a test writes into the lease
 
 
 @pytest.fixture
@@ -88,6 +90,7 @@ def test_a_driver_that_comes_back_while_it_made_the_arrays_anew_leaves_the_taker
         taker.close()
         return emptied(layout, *arguments)
 
+    monkeypatch.setattr(leases, "BEAT", NEVER)
     emptied = opening._emptied
     monkeypatch.setattr(opening, "_emptied", frozen)
     with pytest.raises(LockedError, match="taken over"):
@@ -110,6 +113,7 @@ def test_a_driver_that_comes_back_while_it_opened_a_store_starts_no_journal(
         write_json(first.layout.lease, read_json(first.layout.lease) | {"released": True})
         Writer(store, SPACE).close()
 
+    monkeypatch.setattr(leases, "BEAT", NEVER)
     real = getattr(opening.Chunks, at)
     monkeypatch.setattr(opening.Chunks, at, frozen)
     with pytest.raises(LockedError, match="taken over"):

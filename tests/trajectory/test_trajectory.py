@@ -348,9 +348,9 @@ def test_every_load_of_a_store_that_is_written_at_full_speed_is_consistent(tmp_p
     writer = context.Process(target=_write_at_full_speed, args=(store, gate, over))
     writer.start()
     try:
-        assert gate.wait(20)
+        assert gate.wait(60)
         lengths, before, until = [0], None, time.monotonic() + 120
-        while lengths[-1] <= 200 or len(Layout(store).segments()) < 2:
+        while lengths[-1] <= 200 or len(Layout(store).segments()) < 2 or len(set(lengths)) <= 5:
             assert time.monotonic() < until
             trajectory = load(store)
             ended = check_snapshot(trajectory)
@@ -364,7 +364,7 @@ def test_every_load_of_a_store_that_is_written_at_full_speed_is_consistent(tmp_p
             lengths.append(len(trajectory))
     finally:
         over.set()
-        writer.join(20)
+        writer.join(60)
     assert writer.exitcode == 0
     assert len(set(lengths)) > 5, "the reader saw the store grow"
     check_snapshot(load(store))
