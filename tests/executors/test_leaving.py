@@ -55,14 +55,14 @@ def test_a_worker_leaves_only_when_it_is_of_no_use_to_any_experiment(worker, pos
 
 
 def test_an_experiment_that_begins_nothing_any_more_keeps_no_worker(worker, post, monkeypatch):
-    post.expect("short", 1, 5.0, 1)
-    monkeypatch.setattr(leaving, "_IDLE", -5.0)
+    post.expect("short", 1, 50.0, 1)
+    monkeypatch.setattr(leaving, "_IDLE", -50.0)
     assert not worker.leaves(post), "nobody does"
     time.sleep(0.01)
-    monkeypatch.setattr(leaving, "_IDLE", -1.0)
+    monkeypatch.setattr(leaving, "_IDLE", -10.0)
     post.expect("long", 1, 500.0, 1)
     assert not worker.leaves(post)
-    monkeypatch.setattr(leaving, "_IDLE", -5.0)
+    monkeypatch.setattr(leaving, "_IDLE", -50.0)
     assert worker.leaves(post)
     assert not post.others_may_begin("long")
 

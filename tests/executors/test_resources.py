@@ -86,7 +86,16 @@ def most_at_once(trajectory):
 
 
 def test_evaluations_that_take_two_cores_run_two_at_a_time_on_four(client, tmp_path):
-    ended = experiment(tmp_path, resources={"cores": 2}).run(client)
+    def both_busy(params, context):
+        begun, until = time.time(), time.monotonic() + 30
+        (tmp_path / f"begun-{context.id}").touch()
+        while not all((tmp_path / f"begun-{id}").exists() for id in range(2)) and time.monotonic() < until:
+            time.sleep(0.01)
+        fitness = busy(params, context)
+        context.save("times", [begun, time.time()])
+        return fitness
+
+    ended = experiment(tmp_path, both_busy, resources={"cores": 2}).run(client)
     assert ended.counts()["done"] == 8
     assert most_at_once(ended) == 2
     assert ended.saved(0)["threads"].tolist() == [2, 2]
@@ -136,7 +145,7 @@ def test_an_evaluation_that_uses_more_memory_than_it_may_is_recorded_as_crashed(
     def greedy(params, context):
         held = bytearray(300_000_000 if context.id == 1 else 1)
         held[:: 1 << 10] = b"1" * len(held[:: 1 << 10])
-        time.sleep(1.5 if context.id == 1 else 0)
+        time.sleep(60 if context.id == 1 else 0)
         return params["x"]
 
     ended = experiment(tmp_path, greedy, memory="250 MB", retries=0, workers=1, evaluations=3).run()

@@ -22,6 +22,14 @@ from l2l_dask.trajectory import load
 
 SPACE = {"x": {"low": 0.0, "high": 1.0}}
 N = 20
+MODEL = """
+import os
+import time
+
+def fitness(p):
+    time.sleep(0.1 if os.path.exists("slow") else 0)
+    return p["x"]
+"""
 
 
 def search(function, tmp_path, cluster, name="a", evaluations=N, **options):
@@ -40,18 +48,29 @@ def l2l_plugins(client):
     return client.run_on_scheduler(lambda dask_scheduler: [n for n in dask_scheduler.worker_plugins if "l2l" in n])
 
 
-def test_what_a_killed_driver_left_on_the_workers_is_ended_by_the_next(l2l, cluster, client, tmp_path, write_toml):
-    (tmp_path / "model.py").write_text("import time\n\n\ndef fitness(p):\n    time.sleep(0.1)\n    return p['x']\n")
+@pytest.fixture
+def slow(tmp_path):
+    """A file: as long as it is there, evaluations take so long that a search does not end before it is looked at."""
+    file = tmp_path / "slow"
+    file.touch()
+    return file
+
+
+def test_what_a_killed_driver_left_on_the_workers_is_ended_by_the_next(
+    l2l, cluster, client, tmp_path, slow, write_toml
+):
+    (tmp_path / "model.py").write_text(MODEL)
     toml = write_toml('[optimizee]\nname = "model.py:fitness"')
-    driver = l2l.start("run", toml, "--cluster", cluster.address, "--evaluations", 40, "--no-report")
+    driver = l2l.start("run", toml, "--cluster", cluster.address, "--evaluations", 400, "--no-report")
     store = tmp_path / "a.zarr"
     cluster.wait_until(lambda: store.exists() and load(store).counts()["done"] >= 5)
     os.kill(driver.pid, signal.SIGKILL)
     driver.communicate()
     assert len(l2l_plugins(client)) == 1
+    slow.unlink()
     resumed = l2l("resume", store, "--cluster", cluster.address, "--no-report")
     assert resumed.returncode == 0, resumed.stderr
-    assert_complete(load(store), n=40)
+    assert_complete(load(store), n=400)
     assert l2l_plugins(client) == []
     cluster.wait_until(lambda: not cluster.evaluating())
 
@@ -68,7 +87,7 @@ def test_closing_waits_for_no_scheduler_that_hangs_and_ends_everything_when_it_g
         own_cluster.scheduler.send_signal(signal.SIGSTOP)
         begun = time.monotonic()
         executor.close()
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 20
         assert own_cluster.evaluating()
         own_cluster.scheduler.send_signal(signal.SIGCONT)
         own_cluster.wait_until(lambda: not own_cluster.evaluating())
@@ -88,19 +107,33 @@ def test_a_scheduler_that_hangs_at_the_start_is_waited_for_but_not_for_ever(own_
             own_cluster.scheduler.send_signal(signal.SIGCONT)
 
 
-def test_a_worker_that_is_killed_loses_nothing(own_cluster, tmp_path):
-    handle = search(lambda params: time.sleep(0.1) or params["x"], tmp_path, own_cluster, evaluations=60).start()
+@pytest.fixture
+def under_way(own_cluster, tmp_path, slow):
+    """A search of 200 evaluations some of which have ended; it ends soon when nothing is slow any more."""
+    handle = search(
+        lambda params: time.sleep(0.1 if slow.exists() else 0) or params["x"], tmp_path, own_cluster, evaluations=200
+    ).start()
     own_cluster.wait_until(lambda: handle.progress is not None and handle.progress.ended >= 6)
-    victims = {p.ppid() for p in own_cluster.evaluating()}
-    os.kill(victims.pop(), 9)
-    assert_complete(handle.wait(120), n=60)
+    return handle
 
 
-def test_an_individual_that_kills_its_workers_kills_three_and_is_not_tried_again(own_cluster, tmp_path):
+def test_a_worker_that_is_killed_loses_nothing(breakable, under_way, slow):
+    os.kill(min(breakable.run(os.getpid).values()), signal.SIGKILL)
+    assert under_way.running
+    slow.unlink()
+    assert_complete(under_way.wait(120), n=200)
+
+
+def test_an_individual_that_kills_its_workers_kills_three_and_is_not_tried_again(
+    own_cluster, tmp_path, until_withdrawn
+):
     killed = tmp_path / "killed"
+    killed.touch()
 
     def function(params, context):
         if context.id == 2:
+            until_withdrawn(killed.read_text().count("one"))
+            time.sleep(1)  # whether it has its worker for itself is told meanwhile
             with killed.open("a") as file:
                 file.write("one\n")
             guard = psutil.Process(os.getppid())
@@ -117,10 +150,12 @@ def test_an_individual_that_kills_its_workers_kills_three_and_is_not_tried_again
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])
-def test_a_scheduler_that_is_gone_ends_the_driver_with_the_way_to_go_on(own_cluster, tmp_path, l2l, how, write_toml):
-    (tmp_path / "model.py").write_text("import time\n\n\ndef fitness(p):\n    time.sleep(0.1)\n    return p['x']\n")
+def test_a_scheduler_that_is_gone_ends_the_driver_with_the_way_to_go_on(
+    own_cluster, tmp_path, slow, l2l, how, write_toml
+):
+    (tmp_path / "model.py").write_text(MODEL)
     toml = write_toml('[optimizee]\nname = "model.py:fitness"')
-    driver = l2l.start("run", toml, "--cluster", own_cluster.address, "--evaluations", 60, "--no-report")
+    driver = l2l.start("run", toml, "--cluster", own_cluster.address, "--evaluations", 400, "--no-report")
     store = tmp_path / "a.zarr"
     own_cluster.wait_until(lambda: store.exists() and load(store).counts()["done"] >= 5)
     if how == "killed":
@@ -133,14 +168,15 @@ def test_a_scheduler_that_is_gone_ends_the_driver_with_the_way_to_go_on(own_clus
     assert f"l2l resume {store}" in err.splitlines()[-1]
     assert "Traceback" not in err
     left = load(store)
+    slow.unlink()
     assert left.state == "interrupted"
     assert left.counts()["done"] >= 5
     told = {name: left.record[name][left.record["told"] >= 0].tolist() for name in ("x", "fitness", "told")}
     resumed = l2l("resume", store, "--cluster", "serial", "--json", "--no-report")
     assert resumed.returncode == 0, resumed.stderr
-    assert json.loads(resumed.stdout)["evaluations"]["done"] == 60
+    assert json.loads(resumed.stdout)["evaluations"]["done"] == 400
     ended = load(store)
-    assert_complete(ended, n=60)
+    assert_complete(ended, n=400)
     kept = left.record["told"] >= 0
     assert {name: ended.record[name][: len(left)][kept].tolist() for name in told} == told
 
@@ -205,10 +241,9 @@ def test_a_result_that_is_lost_with_its_worker_keeps_no_other_waiting(own_cluste
     assert elsewhere
     os.kill(breakable.run(os.getpid)[holder], signal.SIGKILL)
     executor.may.set()
-    first = collected(executor, len(elsewhere))
-    assert {e.id for e in first} >= elsewhere
-    assert 0 not in {e.id for e in first}
-    ended = first + collected(executor, 5 - len(first))
+    ended = collected(executor, 5)
+    order = [e.id for e in ended]
+    assert max(map(order.index, elsewhere)) < order.index(0)
     assert {e.id: e.fitness for e in ended} == {0: (4.0,)} | dict.fromkeys(range(1, 5), (0.0,))
 
 
@@ -227,11 +262,10 @@ def test_cancelled_futures_are_submitted_again(breakable, started):
     ]
 
 
-def test_a_restart_of_the_workers_loses_nothing(breakable, own_cluster, tmp_path):
-    handle = search(lambda params: time.sleep(0.1) or params["x"], tmp_path, own_cluster, evaluations=60).start()
-    own_cluster.wait_until(lambda: handle.progress is not None and handle.progress.ended >= 6)
+def test_a_restart_of_the_workers_loses_nothing(breakable, under_way, slow):
     breakable.restart()
-    assert_complete(handle.wait(120), n=60)
+    slow.unlink()
+    assert_complete(under_way.wait(120), n=200)
 
 
 def test_a_result_that_cannot_be_read_is_a_failure_and_harms_no_other(client, started, monkeypatch):

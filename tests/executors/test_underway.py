@@ -18,10 +18,10 @@ def sleep(params):
     return params["x"]
 
 
-def start(client, uuid):
+def start(client, uuid, function=sleep):
     executor = Dask(client)
     executor.start(
-        FunctionOptimizee(sleep, Space({"x": Real(0, 100)}), Objectives({"f": "minimize"})),
+        FunctionOptimizee(function, Space({"x": Real(0, 100)}), Objectives({"f": "minimize"})),
         Where("nowhere.zarr", uuid, 1),
     )
     return executor
@@ -35,13 +35,22 @@ def wait_for(executor, condition, seconds=60.0):
     return ended
 
 
-def test_a_long_evaluation_is_said_to_run_on_its_worker_until_it_ends_and_a_short_one_never(client):
-    executor = start(client, "long")
+def test_a_long_evaluation_is_said_to_run_on_its_worker_until_it_ends_and_a_short_one_never(client, tmp_path):
+    enough = tmp_path / "enough"
+
+    def sleep(params):
+        until = time.monotonic() + params["x"]
+        while time.monotonic() < until and not enough.exists():
+            time.sleep(0.01)
+        return params["x"]
+
+    executor = start(client, "long", sleep)
     try:
         before = time.time()
-        executor.submit([Candidate(0, {"x": 0.1}, 1), Candidate(1, {"x": 4.0}, 1)])
+        executor.submit([Candidate(0, {"x": 0.1}, 1), Candidate(1, {"x": 50.0}, 1)])
         wait_for(executor, lambda ended: executor.underway() and ended)
         (one,) = executor.underway()
+        enough.touch()
         ended = wait_for(executor, lambda ended: ended)
         assert [e.id for e in ended] == [1]
         assert (one.id, one.worker) == (1, ended[0].worker)
