@@ -12,7 +12,7 @@ from multiprocessing import spawn, util
 from pathlib import Path
 from typing import Any
 
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, SpecCluster
 
 from l2l_dask.cluster import pages
 from l2l_dask.errors import ClusterError
@@ -36,7 +36,7 @@ def local(workers: int | None = None, resources: Mapping[str, float] | None = No
     n = workers or max(1, int(len(os.sched_getaffinity(0)) / taken.get("cores", 1)))
     with _SHIELD.up(), pages.none_served():
         try:
-            cluster = LocalCluster(
+            cluster = _Kept(  # type: ignore[no-untyped-call]
                 n_workers=n,
                 threads_per_worker=1,
                 resources=taken,
@@ -49,6 +49,13 @@ def local(workers: int | None = None, resources: Mapping[str, float] | None = No
             raise ClusterError(f"{n} local workers could not be started: {error}") from error
         with cluster, Client(cluster) as client:
             yield client
+
+
+class _Kept(LocalCluster):
+    """One that gives up no worker: its nanny, which is in this process, starts it again, on a busy machine after a while."""
+
+    def _update_worker_status(self, op: str, msg: Any) -> None:
+        super(SpecCluster, self)._update_worker_status(op, msg)  # type: ignore[no-untyped-call]
 
 
 class _Shield:

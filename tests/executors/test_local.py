@@ -1,12 +1,17 @@
 """The embedded cluster, started from a user's own script."""
 
+import os
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 from contextlib import ExitStack
 from multiprocessing import spawn, util
 
-from l2l_dask.cluster.local import _SHIELD
+import dask
+
+from l2l_dask.cluster.local import _SHIELD, local
 from l2l_dask.trajectory import load
 
 UNGUARDED = """
@@ -49,6 +54,18 @@ def test_a_script_that_guards_nothing_just_works_also_when_a_worker_is_started_a
     assert ended.record["fitness"][:, 0].tolist() == (3 * ended.record["params"][:, 0]).tolist()
     assert (tmp_path / "killed").exists()
     assert (tmp_path / "runs").read_text() == "run\n"
+
+
+def test_a_worker_that_takes_long_to_start_again_is_not_given_up(wait_until):
+    def names():
+        return [worker["name"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
+
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "100ms"}), local(1) as client:
+        (worker,) = client.run(os.getpid).values()
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: not names())
+        wait_until(lambda: names() == [0])
+        client.submit(time.sleep, 1.0).result(30)  # nor is it ended a moment later
 
 
 def test_the_users_own_multiprocessing_goes_on_working(tmp_path):
