@@ -116,18 +116,20 @@ def wait_until():
 def press_again():
     """Press Ctrl-C for the second time, in a driver's terminal: ``press_again(driver, store)``.
 
-    Two that come together are one: it is pressed once more if the driver does not stop.
+    Two that come together are one: it is pressed once more if the driver does not stop; and no more.
     """
 
     def press_again(driver, store):
         def stops():
             return driver.poll() is not None or look(store)[1] == "stopped"
 
-        while not stops():
-            os.killpg(driver.pid, signal.SIGINT)
-            end = time.monotonic() + 5.0
+        for _ in range(2):
+            if not stops():
+                os.killpg(driver.pid, signal.SIGINT)
+            end = time.monotonic() + 10.0
             while not stops() and time.monotonic() < end:
                 time.sleep(0.02)
+        assert stops()
 
     return press_again
 

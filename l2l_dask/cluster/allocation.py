@@ -247,8 +247,7 @@ def _schedule(task: Task, meeting: Meeting, section: ClusterSection) -> None:
         meeting.tell(error=f"task 0, the scheduler, could not be started: {' '.join(str(error).split())}")
         raise SystemExit(2) from None  # the driver says why
     else:
-        with suppress(OSError):
-            meeting.tell(ended="the scheduler has ended")
+        meeting.end()
     finally:
         meeting.close(task.tasks - 1, until)
 
@@ -276,6 +275,8 @@ def _work(task: Task, meeting: Meeting, section: ClusterSection) -> None:
                 return
             sys.stderr.write(f"l2l: task {task.rank}, a worker: {' '.join(str(error).split())}\n")
             raise SystemExit(2) from None
+        finally:
+            meeting.note("joined", task.rank)  # or it never will: nobody is to wait for it
 
 
 def _common(meeting: Meeting, section: ClusterSection) -> dict[str, Any]:
@@ -289,14 +290,17 @@ def _common(meeting: Meeting, section: ClusterSection) -> dict[str, Any]:
 
 @contextmanager
 def _connected(task: Task, meeting: Meeting) -> Iterator[Client]:
+    until = time.monotonic() + PATIENCE
     runner = _Runner(task, meeting)
     meeting.note("joined", task.rank)
     try:
         with attach(str(runner.scheduler_address), meeting.secured, 30) as connected:
-            yield connected
+            try:
+                yield connected
+            finally:
+                meeting.dismiss()  # as long as there is somebody for whom the scheduler stays
     finally:
         try:
-            meeting.dismiss()
             runner.close()  # the scheduler, which then leaves nothing
         except (OSError, TimeoutError):  # it was killed
-            meeting.close()
+            meeting.close(task.tasks - 1, until)

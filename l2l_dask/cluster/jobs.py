@@ -11,6 +11,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -130,10 +131,9 @@ def submit(job: Any) -> str:
     ClusterError
         If it is refused, in the batch system's own words.
     """
-    # In a session of its own: Ctrl-C between acceptance and answer would leave a job that nobody knows.
     job._call = partial(job._call, env=_outside_jobs(), start_new_session=True)
     try:
-        asyncio.run(asyncio.wait_for(job.start(), _PATIENCE))
+        _start(job)
     except FileNotFoundError as error:
         raise ClusterError(
             f"{error.filename} is not installed here: is this machine a login node of the cluster?"
@@ -143,6 +143,18 @@ def submit(job: Any) -> str:
     except (RuntimeError, ValueError, OSError) as error:
         raise ClusterError(f"`{job.submit_command}` refused a job: {_said(error)}") from None
     return str(job.job_id)
+
+
+def _start(job: Any) -> None:
+    """Start a job whole: one that Ctrl-C came upon, accepted and not yet known to anybody, is cancelled."""
+    with ThreadPoolExecutor(1) as thread:
+        started = thread.submit(asyncio.run, asyncio.wait_for(job.start(), _PATIENCE))
+        try:
+            started.result()
+        except KeyboardInterrupt:
+            if started.exception() is None:
+                asyncio.run(job._close_job(job.job_id, job.cancel_command))
+            raise
 
 
 def _outside_jobs() -> dict[str, str]:

@@ -52,7 +52,7 @@ def local(workers: int | None = None, resources: Mapping[str, float] | None = No
 
 
 class _Kept(LocalCluster):
-    """One that gives up no worker: its nanny, which is in this process, starts it again, on a busy machine after a while."""
+    """One that gives up no worker: its nanny, in this process, starts it again, on a busy machine after a while."""
 
     def _update_worker_status(self, op: str, msg: Any) -> None:
         super(SpecCluster, self)._update_worker_status(op, msg)  # type: ignore[no-untyped-call]

@@ -69,11 +69,11 @@ class Meeting:
                 os.listdir(self.folder)  # has a network file system look again
                 told = json.loads(self.file.read_text())
                 self.note("came", rank)
-                if "ended" in told:
-                    self.note("joined", rank)
-                    raise EndedError(told["ended"])
                 if "error" in told:
                     raise ClusterError(told["error"])
+                if self.is_over:  # looked at after the note: who ends it tells, and then looks at the notes
+                    self.note("joined", rank)
+                    raise EndedError("the search has ended")
                 return str(told["address"])
             await asyncio.sleep(0.2)
         raise ClusterError(
@@ -87,13 +87,35 @@ class Meeting:
 
     def dismiss(self) -> None:
         """Send away who comes from now on, and wait for who is about to join: it could not once all is gone."""
-        self.tell(ended="the search has ended")
+        self.end()
         until = time.monotonic() + _JOINING
-        while time.monotonic() < until and self._ranks("came") - self._ranks("joined"):
+        while time.monotonic() < until and self._joining():
             time.sleep(0.1)
 
-    def _ranks(self, what: str) -> set[str]:
-        return {path.name.partition("-")[2] for path in self.folder.glob(f"{what}-*")}
+    def end(self) -> None:
+        """Tell who comes from now on that there is nothing to do."""
+        with suppress(OSError):  # a full disk, or it has been closed
+            self.tell(ended="the search has ended")
+
+    def _joining(self) -> set[str]:
+        """Return who came lately and has not joined; of who came long before, and did not, none is alive."""
+        came, joined = self._noted("came"), self._noted("joined")
+        now = max((*came.values(), *joined.values(), self._told_at()), default=0.0)  # by the file system's own clock
+        return {rank for rank, at in came.items() if rank not in joined and now - at < _JOINING}
+
+    def _told_at(self) -> float:
+        try:
+            return self.file.stat().st_mtime
+        except OSError:
+            return 0.0
+
+    def _noted(self, what: str) -> dict[str, float]:
+        """Return when which tasks left word of that."""
+        found = {}
+        with suppress(OSError):  # the folder is gone
+            for path in self.folder.glob(f"{what}-*"):
+                found[path.name.partition("-")[2]] = path.stat().st_mtime
+        return found
 
     @property
     def is_over(self) -> bool:
@@ -105,8 +127,9 @@ class Meeting:
 
     def close(self, others: int = 0, until: float = 0.0) -> None:
         """Leave nothing, once all others have come: who comes later would wait in vain, and the whole job for him."""
-        while time.monotonic() < until and len(self._ranks("came")) < others:
+        while time.monotonic() < until and self.folder.exists() and len(self._noted("came")) < others:
             time.sleep(0.2)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for _ in range(2):  # once more for what was noted meanwhile
+            shutil.rmtree(self.folder, ignore_errors=True)
         with suppress(OSError):
             self.folder.parent.rmdir()  # if nothing else is in it

@@ -53,6 +53,8 @@ class Followed:
         What the overview says of it.
     underway
         What its driver says to be evaluated just now.
+    seen
+        The stamp of what was read last.
     actions
         When the record of what people did to it changed last.
     still
@@ -68,6 +70,7 @@ class Followed:
         self.version = self.incarnation = 0
         self.problem = self.loss = ""
         self.summary, self.actions = Summary(), 0.0
+        self.seen: tuple[int, ...] | None = None
         self.asked = time.monotonic()
         self.underway: list[Underway] = []
         self._following = Following(store)
@@ -108,13 +111,14 @@ class Followed:
         result: T = shared[key][1]
         return result
 
-    def renew(self) -> bool:
-        """Look at the store, if the last time was long enough ago, and tell whether it was."""
+    def renew(self) -> None:
+        """Look at the store, if the last time was long enough ago."""
         period = max(_PERIOD if self.live else _PERIOD_ENDED, self._took / _SHARE)
         with self._lock:
             began = time.monotonic()
             if began - self._looked < period:
-                return False
+                return
+            seen = stamp(self.store)
             try:
                 news, problem = self._following.read(), ""
                 with self.still:
@@ -129,7 +133,7 @@ class Followed:
             self.problem = problem
             self._looked = time.monotonic()
             self._took = self._looked - began
-            return True
+            self.seen = seen
 
     def _take(self, version: int, trajectory: Trajectory) -> None:
         before, is_new = self._trajectory, version != self.version
@@ -264,17 +268,18 @@ class Stores:
                 return
             known, now = self.summaries.get(name), stamp(store)
             if known is None or known.stamp != now or known.moves:
-                summary = self._summed_up(name, now)
+                summary = self._summed_up(name)
                 if summary is not None:
                     self.summaries = dict(sorted((self.summaries | {name: summary}).items()))
         self.scanned = True
 
-    def _summed_up(self, name: str, now: Any) -> Summary | None:
+    def _summed_up(self, name: str) -> Summary | None:
         """Sum a store up, by way of what its viewers see; None if it vanished meanwhile."""
         followed = self.follow(name)
         if followed is None:
             return None
-        seen = now if followed.renew() else None  # what was not looked at now is looked at again
+        followed.renew()
+        seen = followed.seen  # before what follows, which may be of later
         if followed.problem:
             return Summary(stamp=seen, problem=followed.problem)
         return replace(followed.summary, stamp=seen)

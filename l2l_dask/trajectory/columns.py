@@ -203,3 +203,5 @@ def _end_thread() -> None:
     if loop is not None and thread is not None and thread.is_alive():
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10.0)
+        if not thread.is_alive():  # who reads a store even later gets an error, and does not wait for ever
+            sync.cleanup_resources()

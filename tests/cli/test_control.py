@@ -21,7 +21,7 @@ def test_stop_pause_and_unpause_take_effect(start, store, l2l, n_done, wait_unti
     def sent(command, reached):
         done = l2l(command, store)
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
-        wait_until(reached)
+        wait_until(reached, 20)  # two seconds, on a machine that does nothing else
 
     assert load(store).state == "running"
     sent("pause", lambda: load(store).state == "paused")

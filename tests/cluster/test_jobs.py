@@ -180,6 +180,27 @@ def test_jobs_that_cannot_be_cancelled_are_named_with_the_command_that_does_it(t
     assert not caplog.text
 
 
+INTERRUPTED = """
+from l2l_dask.cluster import jobs
+from l2l_dask.cluster.profiles import Profile
+jobs.submit(jobs.worker_job(Profile("slurm", {"cores": 1, "memory": "1 GB"}), "l2l-1", "tcp://a:1", None))
+"""
+
+
+def test_a_job_that_ctrl_c_came_upon_is_cancelled_once_its_id_is_known(tmp_path):
+    command(tmp_path, f"touch {tmp_path}/asked; sleep 1; echo Submitted batch job 7")
+    (tmp_path / "scancel").write_text(f"#!/bin/bash\necho $* > {tmp_path}/cancelled")
+    (tmp_path / "scancel").chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    with subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED], env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as driver:
+        until((tmp_path / "asked").exists)
+        os.killpg(driver.pid, signal.SIGINT)
+        assert "KeyboardInterrupt" in driver.communicate(timeout=60)[1]
+    assert (tmp_path / "cancelled").read_text() == "7\n"
+
+
 # Processes of this machine, the twin of a batch system
 
 

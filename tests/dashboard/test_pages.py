@@ -142,8 +142,8 @@ def test_new_evaluations_appear_within_seconds_and_without_a_reload(serve, look,
         )
         waited.append(time.monotonic() - began)
     print("seconds until what is in the store is shown:", waited)
-    # Two seconds, and what a machine takes that does other things too; the first may have come by chance.
-    assert min(waited[1:]) < 5
+    # Two seconds, and what a machine takes that does other things too; it may stall in one of them.
+    assert sorted(waited)[3] < 5
 
 
 def test_an_experiment_is_paused_and_stopped_from_its_page_and_that_is_on_record(

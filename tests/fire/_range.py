@@ -32,6 +32,7 @@ HASTE = {
     "l2l_dask.trajectory.lease.BEAT": 1e6,
     "l2l_dask.driver.DEAR": 1e6,
     "l2l_dask.evaluating.DEAR": 1e6,
+    "l2l_dask.trajectory.writer.DEAR": 1e6,
 }
 BOARD = struct.Struct("<q200s")
 

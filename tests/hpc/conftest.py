@@ -2,6 +2,8 @@
 
 import pytest
 
+from l2l_dask import load
+
 from .lab import Slurm, missing
 
 _LAB = pytest.StashKey[Slurm]()
@@ -24,6 +26,16 @@ def slurm(_lab, monkeypatch):
         monkeypatch.setenv(name, value)
     yield _lab
     _lab.reset()
+
+
+@pytest.fixture
+def workers():
+    """Tell who has evaluated so far: ``workers(store)``."""
+
+    def workers(store):
+        return set(load(store).record["worker"].tolist()) - {""} if store.exists() else set()
+
+    return workers
 
 
 @pytest.hookimpl(wrapper=True)

@@ -82,11 +82,6 @@ def told(store):
         return 0
 
 
-def workers(store):
-    """Who has evaluated so far."""
-    return set(load(store).record["worker"].tolist()) - {""} if told(store) else set()
-
-
 def test_the_file_of_the_laptop_runs_on_the_cluster_and_tries_the_same(slurm, home):
     here = l2l(home, slurm.environment, "run", "search.toml", "--store", "here.zarr")
     assert here.wait(120) == 0, here.stdout.read()
@@ -102,7 +97,7 @@ def test_the_file_of_the_laptop_runs_on_the_cluster_and_tries_the_same(slurm, ho
     assert names == {"here.zarr", "met", "model.py", "there.zarr"}
 
 
-def test_a_job_that_is_cancelled_costs_nothing_and_is_replaced(slurm, home):
+def test_a_job_that_is_cancelled_costs_nothing_and_is_replaced(slurm, home, workers):
     running = l2l(home, slurm.environment, "run", "search.toml", "--cluster", "cluster.toml", "--evaluations", "1000")
     store = home / "runs/search.zarr"
     until(lambda: len(workers(store)) == 3)

@@ -49,13 +49,8 @@ def site(tmp_path, l2l, wait_until, sge):
     site.close()
 
 
-def workers(store):
-    """Who has evaluated so far."""
-    return set(load(store).record["worker"].tolist()) - {""} if store.exists() else set()
-
-
 @pytest.mark.slow
-def test_a_search_on_grid_engine_loses_a_job_and_finishes_with_nothing_lost(site, sge, wait_until):
+def test_a_search_on_grid_engine_loses_a_job_and_finishes_with_nothing_lost(site, sge, wait_until, workers):
     site.set_seconds(0.2)
     words = ("run", site.write("a", evaluations=1000), "--store", "a.zarr", "--cluster", "cluster.toml")
     running = site.l2l.start(*words)
