@@ -23,7 +23,6 @@ PARAMS = {"tau_m": 12.5, "n": 3}
 
 
 LOSS = minimize("loss")
-BIN = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
 
 
 def literal(text):
