@@ -181,8 +181,10 @@ def test_jobs_that_cannot_be_cancelled_are_named_with_the_command_that_does_it(t
 
 
 INTERRUPTED = """
+import signal
 from l2l_dask.cluster import jobs
 from l2l_dask.cluster.profiles import Profile
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell in the background may have it ignore
 jobs.submit(jobs.worker_job(Profile("slurm", {"cores": 1, "memory": "1 GB"}), "l2l-1", "tcp://a:1", None))
 """
 
