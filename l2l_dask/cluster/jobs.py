@@ -131,6 +131,7 @@ def submit(job: Any) -> str:
     ClusterError
         If it is refused, in the batch system's own words.
     """
+    # In a session of its own, in which it does not hear a terminal's Ctrl-C.
     job._call = partial(job._call, env=_outside_jobs(), start_new_session=True)
     try:
         _start(job)

@@ -99,15 +99,10 @@ class Meeting:
 
     def _joining(self) -> set[str]:
         """Return who came lately and has not joined; of who came long before, and did not, none is alive."""
-        came, joined = self._noted("came"), self._noted("joined")
-        now = max((*came.values(), *joined.values(), self._told_at()), default=0.0)  # by the file system's own clock
-        return {rank for rank, at in came.items() if rank not in joined and now - at < _JOINING}
-
-    def _told_at(self) -> float:
-        try:
-            return self.file.stat().st_mtime
-        except OSError:
-            return 0.0
+        with suppress(OSError):
+            ended, joined = self.file.stat().st_mtime, self._noted("joined")  # by the file system's own clock
+            return {rank for rank, at in self._noted("came").items() if rank not in joined and ended - at < _JOINING}
+        return set()
 
     def _noted(self, what: str) -> dict[str, float]:
         """Return when which tasks left word of that."""

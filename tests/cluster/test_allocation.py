@@ -1,6 +1,7 @@
 """The tasks of an srun, as their environment tells them; they run on a real Slurm in tests/hpc."""
 
 import asyncio
+import os
 import stat
 import threading
 import time
@@ -102,6 +103,8 @@ def test_who_comes_when_all_is_over_learns_that_and_who_is_about_to_join_is_wait
     meeting.tell(address="tcp://a:1")
     assert asyncio.run(meeting.address(1)) == asyncio.run(meeting.address(2)) == "tcp://a:1"
     meeting.note("joined", 1)
+    meeting.note("came", 5)
+    os.utime(meeting.folder / "came-5", (0, 0))  # it died long ago
     assert not meeting.is_over
 
     dismissing = threading.Thread(target=meeting.dismiss)
@@ -114,7 +117,7 @@ def test_who_comes_when_all_is_over_learns_that_and_who_is_about_to_join_is_wait
     dismissing.join(20)
     assert not dismissing.is_alive()
 
-    closing = threading.Thread(target=meeting.close, args=(4, time.monotonic() + 60))
+    closing = threading.Thread(target=meeting.close, args=(5, time.monotonic() + 60))
     closing.start()
     assert meeting.folder.exists()
     with pytest.raises(EndedError):
@@ -123,5 +126,5 @@ def test_who_comes_when_all_is_over_learns_that_and_who_is_about_to_join_is_wait
     assert meeting.is_over
     assert list(tmp_path.iterdir()) == []
     meeting.open("7")
-    meeting.close(4, time.monotonic() - 1)  # nobody is waited for for ever
+    meeting.close(5, time.monotonic() - 1)  # nobody is waited for for ever
     assert list(tmp_path.iterdir()) == []
